@@ -1,0 +1,1 @@
+//! Carries out a plan on any builder and records what came out.

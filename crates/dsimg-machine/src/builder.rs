@@ -1,0 +1,96 @@
+//! A place where machines boot, and one machine of it.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use dsimg_plan::Digest;
+use dsimg_plan::plan::{Plan, PlannedBase};
+use dsimg_template::template::Network;
+
+use crate::context::RunContext;
+use crate::error::MachineError;
+use crate::ledger::Resource;
+use crate::session::Session;
+
+/// A place where machines boot: QEMU on this host, EC2 in one region.
+#[async_trait]
+pub trait Builder: Send + Sync {
+    /// Looks and changes nothing outside dsimg's own cache: are the tools there, is there room, does KVM work?
+    async fn check_ready(&self, plan: &Plan, run: &RunContext) -> Result<HostFacts, MachineError>;
+
+    /// A recipe, file or URL becomes an exact image in the cache, checked against its digest.
+    async fn prepare_base(&self, base: &PlannedBase, network: &Network, run: &RunContext)
+    -> Result<BaseImage, MachineError>;
+
+    /// Starts a machine on a copy of the base.
+    async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError>;
+
+    /// Frees one thing a dead build left behind; freeing twice is fine.
+    async fn reclaim(&self, left: &Resource) -> Result<(), MachineError>;
+}
+
+/// One running machine. Whoever holds it owns it.
+#[async_trait]
+pub trait Machine: Send + Sync {
+    /// Waits until the guest answers and logs in, or says how the machine died, with its console's tail.
+    /// Also used after a reboot.
+    async fn connect(&self) -> Result<Box<dyn Session>, MachineError>;
+
+    /// The last lines of the serial console, for error reports.
+    fn console_tail(&self) -> String;
+
+    /// Why the machine is not running any more, or is paused by an error such as a full host disk;
+    /// `None` while it runs.
+    async fn trouble(&self) -> Option<String>;
+
+    /// Waits until the guest, which was told to power off, is off; a guest that is killed instead is an error.
+    async fn wait_for_power_off(&mut self) -> Result<(), MachineError>;
+
+    /// Writes the disk of a machine that is off as the image's files into `folder`, named `name` and the format.
+    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError>;
+
+    /// The only normal end, whatever state it is in: nothing of the machine is left. `Drop` kills what is left.
+    async fn stop(self: Box<Self>) -> Result<(), MachineError>;
+}
+
+/// An exact base image on this host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BaseImage {
+    /// A qcow2 without a backing file; never written to.
+    pub path: PathBuf,
+    /// Of the file at `path`.
+    pub sha256: Digest,
+    /// For people: `debian trixie, made 2026-11-21` or the file's name.
+    pub description: String,
+    /// Bytes of the virtual disk.
+    pub virtual_size: u64,
+    /// The login that its cloud-init sets up.
+    pub user: String,
+}
+
+/// One file of the finished image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Inside the image's folder.
+    pub file: String,
+    /// `qcow2`, `raw`…
+    pub format: String,
+    /// Bytes of the file.
+    pub size: u64,
+    pub sha256: Digest,
+    /// Bytes of the virtual disk.
+    pub virtual_size: u64,
+}
+
+/// What the host is, for the `build` part of the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// `qemu 10.0.2`
+    pub hypervisor: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    pub cpus: u32,
+    pub os: String,
+}

@@ -1,0 +1,15 @@
+//! The contracts with the outside: where machines boot, how they are talked to, what is reported.
+
+pub mod builder;
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod ledger;
+pub mod session;
+
+pub use builder::{Artifact, BaseImage, Builder, HostFacts, Machine};
+pub use context::RunContext;
+pub use error::MachineError;
+pub use event::{Event, Level, OutputStream, Phase, Reporter};
+pub use ledger::{Ledger, Resource};
+pub use session::{ExitStatus, OutputSink, RemoteCommand, Session, SessionError};

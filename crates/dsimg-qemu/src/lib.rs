@@ -1,0 +1,1 @@
+//! A builder on QEMU: base images, disks, QMP.

@@ -41,6 +41,10 @@ pub trait Machine: Send + Sync {
     /// The last lines of the serial console, for error reports.
     fn console_tail(&self) -> String;
 
+    /// A command line by which a person on this host logs in, for a machine that is kept after a failure.
+    /// Writes the key it needs into the build's work folder, mode 0600.
+    async fn ssh_command(&self) -> Result<String, MachineError>;
+
     /// Why the machine is not running any more, or is paused by an error such as a full host disk;
     /// `None` while it runs.
     async fn trouble(&self) -> Option<String>;

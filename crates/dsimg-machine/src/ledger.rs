@@ -11,6 +11,10 @@ use std::sync::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+/// A file of this name in a folder says that dsimg made the folder, so that a later run may remove it with all
+/// that is in it.
+pub const FOLDER_MARKER: &str = ".made-by-dsimg";
+
 /// Something that would be left behind if the build died now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

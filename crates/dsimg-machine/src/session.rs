@@ -16,7 +16,7 @@ pub trait Session: Send + Sync {
     async fn exec(&self, command: &RemoteCommand, output: &mut dyn OutputSink) -> Result<ExitStatus, SessionError>;
 
     /// Runs a command and returns its stdout; a non-zero status is an error that carries stderr's tail.
-    /// For short commands: at most 64 MiB are kept.
+    /// For short commands: more than 64 MiB is an error.
     async fn read(&self, command: &RemoteCommand) -> Result<Vec<u8>, SessionError>;
 
     /// Unpacks a tar stream below `to` in the guest (made if missing), owned by root.
@@ -124,6 +124,11 @@ pub enum SessionError {
     TimedOut { command: String, limit: Duration },
     #[error("`{command}` {status}{}", tail_of(stderr))]
     Failed { command: String, status: ExitStatus, stderr: String },
+    /// The command can't be expressed: no program, a NUL byte, a name that is none of a variable.
+    #[error("`{command}` can't be run: {why}")]
+    InvalidCommand { command: String, why: String },
+    #[error("`{command}` wrote more than {} MiB", limit >> 20)]
+    TooMuchOutput { command: String, limit: usize },
     #[error("the machine's ssh host key is not the one it was given (expected {expected}, got {got})")]
     HostKey { expected: String, got: String },
     #[error("the machine refused the login of `{user}`: {why}")]

@@ -3,7 +3,12 @@
 //! Pure: no async, no network, no clock, no environment. Only `inputs.rs` reads files, and only reads.
 
 pub mod digest;
+pub mod inputs;
+pub mod make;
+pub mod parameters;
 pub mod plan;
 
 pub use digest::Digest;
+pub use inputs::{InputError, Inputs, gather_inputs};
+pub use make::{PlanError, make_plans};
 pub use plan::{Plan, Stage, Step};

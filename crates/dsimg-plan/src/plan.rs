@@ -18,7 +18,7 @@ pub struct Plan {
     pub image: Image,
     /// The `name` of the `[[builder]]`.
     pub builder: String,
-    /// Not part of any stage's key, but for what [`crate::key::MachineKey`] takes from it.
+    /// Of it, only the disk's size and the firmware are part of the stages' keys.
     pub machine: BuilderTable,
     pub base: PlannedBase,
     pub network: Network,
@@ -52,8 +52,8 @@ pub struct Stage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Files and folders, to a folder or a file of the guest.
-    Upload { files: Vec<PlannedFile>, to: GuestPath },
+    /// Files and folders of the host, each with its place in the guest.
+    Upload { files: Vec<PlannedFile> },
     /// A text the plan carries: generated parameters, a provisioner's script, a rendered file.
     Write { to: GuestPath, mode: u32, content: String },
     /// A script that runs as root with bash in the stage's folder.
@@ -72,7 +72,8 @@ pub struct PlannedFile {
     /// Where it is read, relative to the template's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<PathBuf>,
-    /// Where it goes, relative to the upload's `to`; empty: `to` itself.
+    /// Where it goes. While inputs are gathered: below the path that the template names, empty for that path
+    /// itself; in a plan: the guest's absolute path.
     pub path: String,
     pub kind: FileKind,
 }
@@ -84,7 +85,24 @@ pub enum FileKind {
     File { sha256: Digest, size: u64, executable: bool },
     Folder,
     Symlink { target: String },
+    /// A file rendered on the host; the plan carries its content.
+    Rendered { content: String, executable: bool },
 }
 
 /// Secrets by variable name; a keyed hash of each takes part in the keys.
 pub type SecretDigests = BTreeMap<String, Digest>;
+
+impl Plan {
+    /// sha256 over the plan's JSON; the manifest records it.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        Digest::of_value(self)
+    }
+
+    /// The login that is made for the build, or the one that the template names.
+    #[must_use]
+    pub fn build_user(&self) -> &str {
+        let BuilderTable::Qemu(qemu) = &self.machine;
+        qemu.ssh_user.as_deref().unwrap_or(crate::make::BUILD_USER)
+    }
+}

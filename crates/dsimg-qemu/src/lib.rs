@@ -1,1 +1,27 @@
 //! A builder on QEMU: base images, disks, QMP.
+//!
+//! [`QemuBuilder`] is the contract's [`dsimg_machine::Builder`]; start reading there, then at `machine.rs`.
+
+mod accelerator;
+mod arguments;
+mod base;
+mod builder;
+mod condition;
+mod console;
+mod disk;
+mod firmware;
+mod image;
+mod machine;
+mod probe;
+mod process;
+mod qmp;
+mod ready;
+mod reclaim;
+mod seed;
+mod tail;
+#[cfg(test)]
+mod testing;
+mod vm;
+
+pub use builder::QemuBuilder;
+pub use machine::QemuMachine;

@@ -64,12 +64,22 @@ pub struct StepDefinition {
 pub enum StepAction {
     /// Puts the files of a parameter into the machine: where the parameter `to` says, or else
     /// into the stage's own folder. `render` names a boolean parameter: treat them as templates.
-    Upload { parameter: String, to: Option<String>, render: Option<String> },
+    Upload {
+        parameter: String,
+        to: Option<String>,
+        render: Option<String>,
+    },
     /// Runs a script of the directory. `reboots` names a boolean parameter: the script may reboot the machine.
-    Run { script: String, reboots: Option<String> },
+    Run {
+        script: String,
+        reboots: Option<String>,
+    },
     /// Brings the guest's file named by the parameter `fetch` to the path named by the parameter `to`,
     /// below the folder of the finished image.
-    Fetch { parameter: String, to: String },
+    Fetch {
+        parameter: String,
+        to: String,
+    },
     Reboot,
 }
 
@@ -85,12 +95,24 @@ pub struct Provisioner {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog {
     provisioners: BTreeMap<String, Provisioner>,
+    /// Shell functions that every provisioner's scripts find in `common/`, by path.
+    common: BTreeMap<String, Vec<u8>>,
 }
 
 impl Catalog {
     /// Adds one; a provisioner of the same name that came before is replaced.
     pub fn add(&mut self, provisioner: Provisioner) {
         self.provisioners.insert(provisioner.definition.name.clone(), provisioner);
+    }
+
+    /// Adds a file of `provisioners/common/`.
+    pub fn add_common(&mut self, path: String, content: Vec<u8>) {
+        self.common.insert(path, content);
+    }
+
+    #[must_use]
+    pub fn common(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.common
     }
 
     #[must_use]

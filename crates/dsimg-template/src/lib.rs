@@ -2,13 +2,37 @@
 //!
 //! Pure: the text, the environment, the variables and the date come in as values.
 
+mod base;
+mod builders;
 pub mod definition;
+mod definition_file;
+mod folder;
+mod keys;
+mod lint;
+mod nearest;
+mod parse;
+mod place;
 pub mod problem;
+mod provision;
+mod reader;
 pub mod render;
+pub mod report;
+mod schema;
 pub mod secret;
+mod surroundings;
 pub mod template;
+mod tree;
 pub mod units;
+mod values;
+mod variables;
 
 pub use definition::{Catalog, Definition, Provisioner};
-pub use problem::{Problem, Severity};
+pub use definition_file::parse_definition;
+pub use folder::{DEFINITION_FILE, Rejected, provisioner_from_files, read_provisioner, read_provisioners};
+pub use nearest::nearest;
+pub use parse::parse_template;
+pub use problem::{Problem, Severity, has_errors};
+pub use schema::json_schema;
+pub use surroundings::{GivenVariable, PathKind, Surroundings, VariableSource};
 pub use template::Template;
+pub use variables::parse_variable_file;

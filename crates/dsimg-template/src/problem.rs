@@ -14,10 +14,43 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing is built.
     Error,
     /// The build goes on; `validate` shows it.
     Warning,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn error(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), span, help: None }
+    }
+
+    #[must_use]
+    pub fn warning(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, message: message.into(), span, help: None }
+    }
+
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Whether any of them stops the build.
+#[must_use]
+pub fn has_errors(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error)
+}
+
+/// By place in the text; errors before warnings where two share a place.
+pub(crate) fn sort(problems: &mut Vec<Problem>) {
+    problems.sort_by(|a, b| {
+        (a.span.start, a.severity, a.span.end, &a.message).cmp(&(b.span.start, b.severity, b.span.end, &b.message))
+    });
+    problems.dedup();
 }

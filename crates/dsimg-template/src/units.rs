@@ -45,10 +45,7 @@ impl FromStr for ByteSize {
                 None => format!("`{unit}` is not a unit of size; use B, KiB, MiB, GiB or TiB, such as \"4GiB\""),
             });
         };
-        number
-            .checked_mul(*factor)
-            .map(ByteSize)
-            .ok_or_else(|| format!("`{text}` is more than this program can count"))
+        number.checked_mul(*factor).map(ByteSize).ok_or_else(|| format!("`{text}` is more than this program can count"))
     }
 }
 
@@ -57,7 +54,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, factor) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
             if self.0 >= factor {
-                return if self.0 % factor == 0 {
+                return if self.0.is_multiple_of(factor) {
                     write!(f, "{}{name}", self.0 / factor)
                 } else {
                     write!(f, "{:.1}{name}", self.0 as f64 / factor as f64)

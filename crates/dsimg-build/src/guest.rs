@@ -1,0 +1,205 @@
+//! The running machine with an open session: what stages talk to.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dsimg_machine::session::NoOutput;
+use dsimg_machine::{
+    ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError,
+};
+
+use crate::error::BuildError;
+use crate::stages::Ended;
+
+/// How long a guest may take from the order to reboot until its ssh connection ends.
+const GOING_DOWN: Duration = Duration::from_secs(180);
+
+/// What a freshly booted guest is readied with, again after each reboot.
+#[derive(Debug, Clone)]
+pub struct Preparation {
+    /// Run by bash, from stdin: it holds the proxy's password where there is one.
+    pub script: String,
+    /// Programs on the host that go into the guest's tools folder.
+    pub tools: Vec<PathBuf>,
+    /// A tar file with the provisioners' freeze scripts.
+    pub freeze_scripts: PathBuf,
+}
+
+pub struct Guest<'a> {
+    machine: &'a dyn Machine,
+    session: Box<dyn Session>,
+    preparation: &'a Preparation,
+    run: &'a RunContext,
+}
+
+impl std::fmt::Debug for Guest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Guest<'a> {
+    /// Waits for the guest and logs in.
+    ///
+    /// # Errors
+    /// The guest does not come up, or dies.
+    pub async fn connect(
+        machine: &'a dyn Machine,
+        preparation: &'a Preparation,
+        run: &'a RunContext,
+    ) -> Result<Self, BuildError> {
+        let session = until_cancelled(run, machine.connect()).await?;
+        Ok(Self { machine, session, preparation, run })
+    }
+
+    #[must_use]
+    pub fn session(&self) -> &dyn Session {
+        self.session.as_ref()
+    }
+
+    /// The build's folder, environment, tools and freeze scripts.
+    ///
+    /// # Errors
+    /// The guest does not take them.
+    pub async fn prepare(&self) -> Result<(), BuildError> {
+        let command = RemoteCommand::new(["bash", "-s"])
+            .with_stdin(self.preparation.script.clone().into_bytes())
+            .with_timeout(Duration::from_secs(15 * 60));
+        until_cancelled(self.run, self.session.read(&command)).await?;
+        for archive in self.preparation.tools.iter().chain([&self.preparation.freeze_scripts]) {
+            until_cancelled(self.run, self.session.upload_tar(archive, dsimg_plan::make::GUEST_FOLDER)).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:
+    /// the machine is waited for, and readied again.
+    ///
+    /// # Errors
+    /// The machine goes away, or does not come back.
+    pub async fn exec(
+        &mut self,
+        command: &RemoteCommand,
+        output: &mut dyn OutputSink,
+        may_reboot: bool,
+    ) -> Result<Ended, BuildError> {
+        let boot = if may_reboot { Some(self.boot_id().await?) } else { None };
+        let ended = tokio::select! {
+            ended = self.session.exec(command, output) => ended,
+            trouble = self.trouble() => Err(SessionError::Lost { why: trouble }),
+            () = self.run.cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        match (ended, boot) {
+            (Ok(status), Some(before)) if status == ExitStatus::Code(0) || status_of_shutdown(&status) => {
+                // The script's own reboot may only be on its way.
+                self.order_reboot().await;
+                self.come_back(&before).await?;
+                Ok(Ended::Rebooted)
+            }
+            (Err(SessionError::Lost { .. }), Some(before)) => {
+                self.come_back(&before).await?;
+                Ok(Ended::Rebooted)
+            }
+            (Ok(status), _) => Ok(Ended::Status(status)),
+            (Err(error), _) => Err(self.explain(error).await),
+        }
+    }
+
+    /// Reboots the machine and readies it again.
+    ///
+    /// # Errors
+    /// The machine does not come back.
+    pub async fn reboot(&mut self) -> Result<(), BuildError> {
+        let before = self.boot_id().await?;
+        self.run.info("rebooting the machine");
+        self.order_reboot().await;
+        self.come_back(&before).await
+    }
+
+    /// A link that is lost on the way is what the order is for.
+    async fn order_reboot(&self) {
+        let command = RemoteCommand::new(["systemctl", "reboot"]);
+        if let Err(error) = self.session.exec(&command, &mut NoOutput).await {
+            self.run.debug(format!("after the order to reboot: {error}"));
+        }
+    }
+
+    /// Waits until another boot of the guest answers.
+    async fn come_back(&mut self, before: &str) -> Result<(), BuildError> {
+        let started = Instant::now();
+        loop {
+            self.session = until_cancelled(self.run, self.machine.connect()).await?;
+            match self.boot_id().await {
+                Ok(now) if now != before => break,
+                Ok(_) | Err(BuildError::Gone { .. }) if started.elapsed() < GOING_DOWN => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Ok(_) => {
+                    return Err(BuildError::Machine(MachineError::Machine {
+                        what: format!("the machine did not reboot within {} s", GOING_DOWN.as_secs()),
+                        hint: None,
+                        console: self.machine.console_tail(),
+                    }));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.prepare().await
+    }
+
+    /// Changes with each boot of a Linux kernel.
+    async fn boot_id(&self) -> Result<String, BuildError> {
+        let command = RemoteCommand::new(["cat", "/proc/sys/kernel/random/boot_id"]);
+        match until_cancelled(self.run, self.session.read(&command)).await {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
+            Err(BuildError::Machine(MachineError::Session(error))) => Err(self.explain(error).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends when the machine can't go on.
+    async fn trouble(&self) -> String {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some(trouble) = self.machine.trouble().await {
+                return trouble;
+            }
+        }
+    }
+
+    /// A lost link with what the machine knows about it.
+    async fn explain(&self, error: SessionError) -> BuildError {
+        match error {
+            SessionError::Lost { .. } => BuildError::Gone {
+                source: error,
+                trouble: self.machine.trouble().await,
+                console: self.machine.console_tail(),
+            },
+            SessionError::Cancelled => BuildError::Cancelled,
+            error => error.into(),
+        }
+    }
+}
+
+/// systemd ends what runs with SIGTERM when the machine goes down.
+fn status_of_shutdown(status: &ExitStatus) -> bool {
+    matches!(status, ExitStatus::Signal(name) if name == "TERM" || name == "HUP") || *status == ExitStatus::Code(143)
+}
+
+/// The future's value, or [`BuildError::Cancelled`] as soon as the build is.
+///
+/// # Errors
+/// The future's own, or the cancel.
+pub async fn until_cancelled<T, E>(
+    run: &RunContext,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, BuildError>
+where
+    BuildError: From<E>,
+{
+    tokio::select! {
+        result = future => Ok(result?),
+        () = run.cancel.cancelled() => Err(BuildError::Cancelled),
+    }
+}

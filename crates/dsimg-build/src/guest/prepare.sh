@@ -1,0 +1,48 @@
+set -eu
+umask 022
+folder=@FOLDER@
+
+# A tmpfs of its own: /run is often mounted noexec and small, and this one goes with the machine.
+mkdir -p "$folder"
+if ! mountpoint -q "$folder"; then
+  mount -t tmpfs -o mode=0711,nosuid,nodev,size=75% dsimg "$folder"
+fi
+mkdir -p "$folder/tools" "$folder/freeze"
+
+put() { # NAME MODE CONTENT
+  (umask 077 && printf %s "$3" >"$folder/$1")
+  chmod "$2" "$folder/$1"
+}
+
+# The distribution's archive hosts give way to a mirror for as long as the machine runs: a rewritten copy is
+# bound over each sources file, so the file on the disk stays as it is.
+use_apt_mirror() { # URL
+  mkdir -p "$folder/apt"
+  security=${1%/debian}/debian-security
+  case $1 in */debian) ;; *) security=$1 ;; esac
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [ -s "$file" ] || continue
+    copy=$folder/apt/${file##*/}
+    sed -E \
+      -e "s#https?://(security|deb)\.debian\.org/debian-security/?#$security#" \
+      -e "s#https?://(deb|ftp[^/]*|httpredir)\.debian\.org/debian/?#$1#" \
+      -e "s#https?://([a-z.]+\.)?archive\.ubuntu\.com/ubuntu/?#$1#" \
+      -e "s#https?://security\.ubuntu\.com/ubuntu/?#$1#" "$file" >"$copy"
+    if ! cmp -s "$copy" "$file" && ! mountpoint -q "$file"; then mount --bind "$copy" "$file"; fi
+  done
+}
+
+# First-boot jobs must be over: they write users, keys and network settings, and hold package locks.
+# The file is what `cloud-init status --wait` waits for, without a Python start for each look.
+if [ -d /run/cloud-init ] && [ ! -e /run/cloud-init/disabled ]; then
+  waited=0
+  until [ -e /run/cloud-init/result.json ]; do
+    sleep 0.2
+    waited=$((waited + 1))
+    if [ "$waited" -ge 3000 ]; then
+      echo "cloud-init did not end within 10 minutes; the last lines of its log:" >&2
+      tail -n 5 /var/log/cloud-init.log >&2 || true
+      exit 1
+    fi
+  done
+fi

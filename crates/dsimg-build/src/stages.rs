@@ -1,0 +1,229 @@
+//! Carries out the steps of one stage in the guest.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use dsimg_machine::event::OutputStream;
+use dsimg_machine::session::NoOutput;
+use dsimg_machine::{Event, ExitStatus, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
+use dsimg_plan::make::GUEST_FOLDER;
+use dsimg_plan::parameters::quote;
+use dsimg_plan::{Stage, Step};
+
+use crate::error::BuildError;
+use crate::fetch::fetch;
+use crate::guest::Guest;
+use crate::upload::{Sources, put_files};
+
+/// How many of a command's last lines are kept for the report of its failure.
+const TAIL_LINES: usize = 20;
+
+/// What a stage is carried out with.
+#[derive(Debug, Clone, Copy)]
+pub struct StageSetting<'a> {
+    pub sources: Sources<'a>,
+    /// The folder in which the image is put together; fetched files go below it.
+    pub image_folder: &'a Path,
+    pub run: &'a RunContext,
+}
+
+/// All steps of a stage in their order.
+///
+/// # Errors
+/// A command that fails, a machine that goes away, a file that can't be moved.
+pub async fn run_stage(stage: &Stage, guest: &mut Guest<'_>, setting: StageSetting<'_>) -> Result<(), BuildError> {
+    let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
+    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+    for step in &stage.steps {
+        match step {
+            Step::Upload { .. } | Step::Write { .. } => {}
+            Step::Run { script, timeout, retries, may_reboot } => {
+                let command = script_command(script, timeout.as_duration());
+                run_with_retries(stage, script, &command, *retries, *may_reboot, guest, setting.run).await?;
+            }
+            Step::Fetch { from, to } => fetch(from, to, guest.session(), setting.image_folder, setting.run).await?,
+            Step::Reboot => {
+                guest.reboot().await?;
+                // The build's folder was in memory.
+                put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+            }
+        }
+    }
+    guest.session().exec(&remove_command(stage), &mut NoOutput).await.map_err(MachineError::from)?;
+    Ok(())
+}
+
+/// The last stage: its script takes away the login, so the power-off is part of the same command.
+///
+/// # Errors
+/// As [`run_stage`].
+pub async fn run_last_stage(stage: &Stage, guest: &mut Guest<'_>, setting: StageSetting<'_>) -> Result<(), BuildError> {
+    let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
+    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+    for step in &stage.steps {
+        let Step::Run { script, timeout, .. } = step else { continue };
+        let command = last_command(script, timeout.as_duration());
+        run_with_retries(stage, script, &command, 0, false, guest, setting.run).await?;
+    }
+    Ok(())
+}
+
+fn is_upload(step: &Step) -> bool {
+    matches!(step, Step::Upload { .. } | Step::Write { .. })
+}
+
+/// A script of a stage's folder, with the build's environment, in that folder.
+fn script_command(script: &str, timeout: Duration) -> RemoteCommand {
+    let (folder, name) = script.rsplit_once('/').unwrap_or((GUEST_FOLDER, script));
+    let (folder, name) = (quote(folder), quote(&format!("./{name}")));
+    RemoteCommand::bash(&format!(
+        "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; \
+         cd {folder} && exec bash {name}"
+    ))
+    .with_timeout(timeout)
+}
+
+/// Like [`script_command`], and on success the machine goes off a moment after the status is sent.
+/// `--force` leaves out the stopping of services, which would write logs and seeds once more;
+/// file systems are unmounted all the same.
+fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
+    let (folder, name) = script.rsplit_once('/').unwrap_or((GUEST_FOLDER, script));
+    let (folder, name) = (quote(folder), quote(&format!("./{name}")));
+    RemoteCommand::bash(&format!(
+        "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; \
+         cd {folder} && bash {name} || exit; sync; \
+         setsid bash -c 'sleep 1; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+    ))
+    .with_timeout(timeout)
+}
+
+/// A stage's parameters, which may hold secrets, and its uploads do not outlive it.
+fn remove_command(stage: &Stage) -> RemoteCommand {
+    let folders = stage.steps.iter().filter_map(|step| match step {
+        Step::Write { to, .. } => to.strip_prefix(GUEST_FOLDER)?.trim_start_matches('/').split('/').next(),
+        _ => None,
+    });
+    let mut folders: Vec<_> = folders.map(|name| format!("{GUEST_FOLDER}/{name}")).collect();
+    folders.dedup();
+    RemoteCommand::new(["rm".to_owned(), "-rf".to_owned(), "--".to_owned()].into_iter().chain(folders))
+}
+
+async fn run_with_retries(
+    stage: &Stage,
+    script: &str,
+    command: &RemoteCommand,
+    retries: u32,
+    may_reboot: bool,
+    guest: &mut Guest<'_>,
+    run: &RunContext,
+) -> Result<(), BuildError> {
+    let name = script.rsplit('/').next().unwrap_or(script);
+    let mut tries_left = retries;
+    loop {
+        let mut output = Reported { run, tail: Tail::default() };
+        let ended = guest.exec(command, &mut output, may_reboot).await?;
+        let status = match ended {
+            Ended::Rebooted | Ended::Status(ExitStatus::Code(0)) => return Ok(()),
+            Ended::Status(status) => status,
+        };
+        if tries_left == 0 {
+            return Err(BuildError::Stage {
+                stage: stage.label.clone(),
+                script: name.to_owned(),
+                status: status.to_string(),
+                tail: output.tail.lines(),
+            });
+        }
+        run.warn(format!("`{name}` {status}; trying again ({tries_left} left)"));
+        tries_left -= 1;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// How a script ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    Status(ExitStatus),
+    /// The machine was rebooted by it and is back.
+    Rebooted,
+}
+
+/// Reports output as events and keeps its end.
+struct Reported<'a> {
+    run: &'a RunContext,
+    tail: Tail,
+}
+
+impl OutputSink for Reported<'_> {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) {
+        self.tail.push(bytes);
+        self.run.report(&Event::Output { stream, bytes: bytes.to_owned() });
+    }
+}
+
+/// The last lines of an output, each cut at 500 bytes.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    current: Vec<u8>,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.end_line(),
+                // A progress line that is written over: only its last form counts.
+                b'\r' => {}
+                byte if self.current.len() < 500 => self.current.push(byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.current);
+        if !line.is_empty() {
+            self.lines.push_back(line);
+        }
+        if self.lines.len() > TAIL_LINES {
+            self.lines.pop_front();
+        }
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        self.end_line();
+        self.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+}
+
+impl From<SessionError> for BuildError {
+    fn from(error: SessionError) -> Self {
+        Self::Machine(MachineError::Session(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_keeps_the_last_lines() {
+        let mut tail = Tail::default();
+        for number in 0..100 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        tail.push(b"without an end");
+        let lines = tail.lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines.last().unwrap(), "without an end");
+        assert_eq!(lines[0], "line 81");
+    }
+
+    #[test]
+    fn a_script_runs_in_its_folder() {
+        let command = script_command("/run/dsimg/stage-3/install.sh", Duration::from_secs(5));
+        assert!(command.argv[2].ends_with("cd '/run/dsimg/stage-3' && exec bash './install.sh'"), "{command:?}");
+    }
+}

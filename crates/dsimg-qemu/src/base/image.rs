@@ -1,0 +1,198 @@
+//! A base from an image file or URL: verified, unpacked, looked into, made a qcow2, and kept by its digest.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use dsimg_machine::{BaseImage, Event, MachineError, RunContext};
+use dsimg_template::template::{Checksum, Compression, DiskFormat, ImageSource, Location, Network};
+
+use super::inspect::{Disk, inspect};
+use super::store::{DISK, Place};
+use super::unpack::{Expected, unpack};
+use crate::disk::{ImageInfo, QemuImg, Target};
+use crate::image::settle;
+
+/// The login where the template names none. Nothing is known about the image, and root is in each.
+const USER: &str = "root";
+
+pub(crate) async fn prepare(
+    source: &ImageSource,
+    network: &Network,
+    tools: &QemuImg,
+    run: &RunContext,
+) -> Result<BaseImage, MachineError> {
+    let expected = expected_digest(source, network, run).await?;
+    let place = Place::lock(&expected.key(), run).await?;
+    let name = file_name(&source.location);
+    let user = source.user.clone().unwrap_or_else(|| USER.to_owned());
+    if let Some(found) = place.find() {
+        run.debug(format!("base `{name}` is in the cache: {}", found.path.display()));
+        return Ok(BaseImage { description: name, user, ..found });
+    }
+
+    let file = locate(&source.location, network, &expected, run).await?;
+    let workshop = place.workshop()?;
+    let unpacked = workshop.path().join("unpacked");
+    unpack_to(&file, &unpacked, &expected, &name, run).await?;
+    let disk = look_into(&unpacked, source.format, &name)?;
+    let info = ask_qemu(tools, &unpacked, &disk, &name, run).await?;
+    let made = workshop.path().join(DISK);
+    make_qcow2(tools, &unpacked, &made, &disk, (&name, info.virtual_size), run).await?;
+    let (_, sha256) = settle(&made, &run.cancel).await?;
+    let base = BaseImage { path: made, sha256, description: name, virtual_size: info.virtual_size, user };
+    place.publish(workshop, base)
+}
+
+/// The last part of the path or URL, without a query.
+fn file_name(location: &Location) -> String {
+    let name = match location {
+        Location::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Location::Url(url) => {
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        }
+    };
+    if name.is_empty() { "image".to_owned() } else { name }
+}
+
+/// Copies, verifies and unpacks, with progress in bytes of the file.
+async fn unpack_to(
+    file: &Path,
+    target: &Path,
+    expected: &Expected,
+    name: &str,
+    run: &RunContext,
+) -> Result<(), MachineError> {
+    let what = format!("verifying {name}");
+    let total = file.metadata().map(|metadata| metadata.len()).ok();
+    let (file, target, expected) = (file.to_owned(), target.to_owned(), expected.clone());
+    let context = run.clone();
+    let task = spawn_blocking(move || {
+        let mut output = File::options().write(true).create_new(true).open(&target);
+        let output = output.as_mut().map_err(|error| {
+            MachineError::file("cannot make", &target, std::io::Error::new(error.kind(), error.to_string()))
+        })?;
+        let mut told = Instant::now();
+        unpack(&file, output, &expected, &context.cancel, &mut |done| {
+            if told.elapsed() > Duration::from_millis(200) {
+                told = Instant::now();
+                context.report(&Event::Progress { what: what.clone(), done, total });
+            }
+        })?;
+        context.report(&Event::ProgressEnded { what });
+        Ok(())
+    });
+    task.await.unwrap_or(Err(MachineError::Cancelled))
+}
+
+/// Our own look at the first bytes, before QEMU's programs open the file.
+fn look_into(image: &Path, declared: Option<DiskFormat>, name: &str) -> Result<Disk, MachineError> {
+    let unread = |error| MachineError::file("cannot read", image, error);
+    let mut file = File::open(image).map_err(unread)?;
+    let disk = inspect(&mut file).map_err(unread)?.map_err(|refusal| {
+        let hint = "take an image that holds one whole disk, or make one: `qemu-img convert -O qcow2 …`";
+        MachineError::refused(format!("the base image `{name}` {refusal}"), hint)
+    })?;
+    match declared {
+        Some(declared) if declared != disk.format => Err(MachineError::refused(
+            format!(
+                "the template says that the base image `{name}` is {}, and by its content it is {}",
+                declared.as_str(),
+                disk.format.as_str()
+            ),
+            "leave `format` out: the content tells it",
+        )),
+        _ => Ok(disk),
+    }
+}
+
+/// What QEMU makes of it must be the same.
+async fn ask_qemu(
+    tools: &QemuImg,
+    image: &Path,
+    disk: &Disk,
+    name: &str,
+    run: &RunContext,
+) -> Result<ImageInfo, MachineError> {
+    let refused = |why: &str| {
+        MachineError::refused(format!("the base image `{name}` {why}"), "take an image that holds one whole disk")
+    };
+    let info = match tools.info(image, Some(disk.format.as_str()), run).await {
+        Ok(info) => info,
+        Err(MachineError::Machine { what, .. }) => {
+            return Err(refused(&format!("cannot be read as {}: {what}", disk.format.as_str())));
+        }
+        Err(error) => return Err(error),
+    };
+    if info.format != disk.format.as_str() || info.backing_filename.is_some() || info.encrypted {
+        return Err(refused("is a part of a disk, or encrypted"));
+    }
+    let named = |key: &str| info.format_specific.as_ref().and_then(|specific| specific.data.get(key));
+    if named("data-file").is_some() {
+        return Err(refused("names an external data file"));
+    }
+    if named("extents").and_then(serde_json::Value::as_array).is_some_and(|extents| extents.len() > 1) {
+        return Err(refused("is in several parts, of which this is one"));
+    }
+    if info.virtual_size == 0 {
+        return Err(refused("is empty"));
+    }
+    Ok(info)
+}
+
+/// A qcow2 is checked and taken as it is; anything else is converted.
+async fn make_qcow2(
+    tools: &QemuImg,
+    from: &Path,
+    to: &Path,
+    disk: &Disk,
+    (name, virtual_size): (&str, u64),
+    run: &RunContext,
+) -> Result<(), MachineError> {
+    let damaged = |error: MachineError| match error {
+        MachineError::Machine { what, .. } => MachineError::refused(
+            format!("the base image `{name}` is damaged: {what}"),
+            "its checksum is the one that was given, so it was published damaged",
+        ),
+        other => other,
+    };
+    tools.check(from, disk.format, run).await.map_err(damaged)?;
+    if !disk.needs_copy {
+        return std::fs::rename(from, to).map_err(|error| MachineError::file("cannot rename", from, error));
+    }
+    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
+    let what = format!("converting {name}");
+    tools.convert((from, disk.format.as_str()), (to, target), (&what, virtual_size), run).await.map_err(damaged)?;
+    std::fs::remove_file(from).map_err(|error| MachineError::file("cannot remove", from, error))
+}
+
+async fn expected_digest(
+    source: &ImageSource,
+    _network: &Network,
+    _run: &RunContext,
+) -> Result<Expected, MachineError> {
+    match &source.checksum {
+        Checksum::Sha256(digits) => Ok(Expected::Sha256(digits.clone())),
+        Checksum::Sha512(digits) => Ok(Expected::Sha512(digits.clone())),
+        Checksum::File(_) => Err(MachineError::refused("soon", "soon")),
+    }
+}
+
+async fn locate(
+    location: &Location,
+    _network: &Network,
+    _expected: &Expected,
+    _run: &RunContext,
+) -> Result<PathBuf, MachineError> {
+    match location {
+        Location::Path(path) if path.is_file() => Ok(path.clone()),
+        Location::Path(path) => Err(MachineError::refused(
+            format!("the base image {} is not there", path.display()),
+            "look at `base.image` in the template; a relative path starts from the template's folder",
+        )),
+        Location::Url(_) => Err(MachineError::refused("soon", "soon")),
+    }
+}

@@ -1,0 +1,58 @@
+//! A recipe, file or URL becomes an exact base image in the cache.
+
+mod bootstrap;
+mod image;
+mod inspect;
+mod store;
+mod unpack;
+
+use std::path::Path;
+
+use dsimg_machine::{BaseImage, MachineError, RunContext};
+use dsimg_plan::plan::PlannedBase;
+use dsimg_template::template::{CertificateAuthorities, Checksum, ImageSource, Location, Network};
+
+use crate::disk::QemuImg;
+
+/// Finds the base in the cache, or makes it. Relative paths start from `template_folder`.
+pub(crate) async fn prepare(
+    base: &PlannedBase,
+    network: &Network,
+    template_folder: &Path,
+    tools: &QemuImg,
+    run: &RunContext,
+) -> Result<BaseImage, MachineError> {
+    let network = with_absolute_paths(network, template_folder);
+    match base {
+        PlannedBase::Bootstrap(recipe) => {
+            let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+            bootstrap::prepare(recipe, &network, today, tools, run).await
+        }
+        PlannedBase::Image(source) => {
+            let source = ImageSource {
+                location: absolute(&source.location, template_folder),
+                checksum: match &source.checksum {
+                    Checksum::File(location) => Checksum::File(absolute(location, template_folder)),
+                    written_out => written_out.clone(),
+                },
+                ..source.clone()
+            };
+            image::prepare(&source, &network, tools, run).await
+        }
+    }
+}
+
+fn absolute(location: &Location, folder: &Path) -> Location {
+    match location {
+        Location::Path(path) => Location::Path(folder.join(path)),
+        Location::Url(url) => Location::Url(url.clone()),
+    }
+}
+
+fn with_absolute_paths(network: &Network, folder: &Path) -> Network {
+    let ca = match &network.ca {
+        Some(CertificateAuthorities::File(path)) => Some(CertificateAuthorities::File(folder.join(path))),
+        other => other.clone(),
+    };
+    Network { ca, ..network.clone() }
+}

@@ -1,0 +1,121 @@
+//! The builder: QEMU on this host.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, MachineError, Resource, RunContext};
+use dsimg_plan::Plan;
+use dsimg_plan::plan::PlannedBase;
+use dsimg_template::template::{self, BuilderTable, Network};
+
+use crate::accelerator::Accelerator;
+use crate::disk::QemuImg;
+use crate::probe::{Kvm, kvm};
+use crate::ready::{self, Versions};
+use crate::{base, machine, reclaim};
+
+/// QEMU's programs on this host, by name or path.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) qemu: PathBuf,
+    pub(crate) qemu_img: PathBuf,
+    /// Whether this QEMU knows `-run-with exit-with-parent=on`.
+    pub(crate) exits_with_parent: bool,
+}
+
+/// Boots machines with QEMU on this host.
+#[derive(Debug)]
+pub struct QemuBuilder {
+    qemu: PathBuf,
+    qemu_img: PathBuf,
+    template_folder: PathBuf,
+    versions: OnceCell<Versions>,
+    kvm: OnceCell<Kvm>,
+}
+
+impl QemuBuilder {
+    /// Relative paths in plans start from the template's folder. The programs are looked for in the `PATH`.
+    pub fn new(template_folder: impl Into<PathBuf>) -> Self {
+        Self {
+            qemu: PathBuf::from("qemu-system-x86_64"),
+            qemu_img: PathBuf::from("qemu-img"),
+            template_folder: template_folder.into(),
+            versions: OnceCell::new(),
+            kvm: OnceCell::new(),
+        }
+    }
+
+    /// Other programs, by name or path.
+    #[must_use]
+    pub fn with_programs(mut self, qemu: impl Into<PathBuf>, qemu_img: impl Into<PathBuf>) -> Self {
+        (self.qemu, self.qemu_img) = (qemu.into(), qemu_img.into());
+        self
+    }
+
+    /// Asked once in the life of the builder.
+    async fn versions(&self, run: &RunContext) -> Result<&Versions, MachineError> {
+        self.versions.get_or_try_init(|| ready::versions(&self.qemu, &self.qemu_img, run)).await
+    }
+
+    /// Probed once in the life of the builder, and only where the template leaves the choice or wants KVM.
+    /// The first call says what will be used instead of KVM, and why.
+    async fn accelerator(&self, wanted: template::Accelerator, run: &RunContext) -> Result<Accelerator, MachineError> {
+        if wanted == template::Accelerator::Tcg {
+            return Ok(Accelerator::Tcg);
+        }
+        let first = !self.kvm.initialized();
+        let host = self.versions(run).await?.host();
+        let Kvm::Broken { reason, hint } = self.kvm.get_or_try_init(|| kvm(&self.qemu, &host, run)).await? else {
+            return Ok(Accelerator::Kvm);
+        };
+        if wanted == template::Accelerator::Kvm {
+            let hint = hint.unwrap_or("set `accelerator = \"auto\"` to build with QEMU's own emulation instead");
+            return Err(MachineError::host(format!("KVM does not work on this host: {reason}"), hint));
+        }
+        if first {
+            let hint = hint.map(|hint| format!("; to use it, {hint}")).unwrap_or_default();
+            run.warn(format!(
+                "KVM does not work on this host ({reason}), so the machine is emulated (TCG), about ten times slower{hint}"
+            ));
+        }
+        Ok(Accelerator::Tcg)
+    }
+
+    async fn programs(&self, run: &RunContext) -> Result<Programs, MachineError> {
+        let exits_with_parent = self.versions(run).await?.exits_with_parent;
+        Ok(Programs { qemu: self.qemu.clone(), qemu_img: self.qemu_img.clone(), exits_with_parent })
+    }
+}
+
+#[async_trait]
+impl Builder for QemuBuilder {
+    async fn check_ready(&self, plan: &Plan, run: &RunContext) -> Result<HostFacts, MachineError> {
+        let BuilderTable::Qemu(table) = &plan.machine;
+        let versions = self.versions(run).await?;
+        ready::check_host(table, versions, run)?;
+        let accelerator = self.accelerator(table.accelerator, run).await?;
+        Ok(ready::host_facts(versions, accelerator))
+    }
+
+    async fn prepare_base(
+        &self,
+        base: &PlannedBase,
+        network: &Network,
+        run: &RunContext,
+    ) -> Result<BaseImage, MachineError> {
+        base::prepare(base, network, &self.template_folder, &QemuImg::new(&self.qemu_img), run).await
+    }
+
+    async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError> {
+        let BuilderTable::Qemu(table) = &plan.machine;
+        let accelerator = self.accelerator(table.accelerator, run).await?;
+        let machine = machine::boot(&self.programs(run).await?, accelerator, base, plan, run).await?;
+        Ok(Box::new(machine))
+    }
+
+    async fn reclaim(&self, left: &Resource) -> Result<(), MachineError> {
+        reclaim::reclaim(left).await
+    }
+}

@@ -1,0 +1,221 @@
+//! Disk images by `qemu-img`. The format is always said, never guessed: a guest could write a raw disk that
+//! looks like another format.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use dsimg_machine::{Event, MachineError, OutputStream, RunContext};
+use dsimg_template::template::{Compression, DiskFormat};
+
+use crate::process::Tool;
+
+const PACKAGE: &str = "qemu-utils";
+/// For a conversion: hours on a slow disk are possible, days are not.
+const CONVERSION_LIMIT: Duration = Duration::from_secs(6 * 3600);
+
+/// What `qemu-img info` tells about an image, as far as dsimg looks at it. Unknown fields are passed over.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ImageInfo {
+    pub(crate) format: String,
+    /// Bytes of the virtual disk.
+    pub(crate) virtual_size: u64,
+    #[serde(default)]
+    pub(crate) encrypted: bool,
+    pub(crate) backing_filename: Option<String>,
+    #[serde(default)]
+    pub(crate) snapshots: Vec<serde_json::Value>,
+    pub(crate) format_specific: Option<FormatSpecific>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct FormatSpecific {
+    #[serde(default)]
+    pub(crate) data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How a disk becomes one of the image's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) format: DiskFormat,
+    /// For qcow2 only.
+    pub(crate) compression: Compression,
+}
+
+/// `qemu-img` on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct QemuImg {
+    program: PathBuf,
+}
+
+impl QemuImg {
+    pub(crate) fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    fn tool(&self, subcommand: &str, purpose: String) -> Tool {
+        Tool::new(&self.program, PACKAGE, purpose).arg(subcommand)
+    }
+
+    /// `qemu-img version 10.0.2 (…)`
+    pub(crate) async fn version_line(&self, run: &RunContext) -> Result<String, MachineError> {
+        let tool = Tool::new(&self.program, PACKAGE, "ask `qemu-img` for its version").arg("--version");
+        let text = tool.limit(Duration::from_secs(30)).run(run).await?;
+        Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// Looks at one file. Only its own header is read, never a file that it names; with a format given, the
+    /// file is opened as that and nothing else.
+    pub(crate) async fn info(
+        &self,
+        image: &Path,
+        format: Option<&str>,
+        run: &RunContext,
+    ) -> Result<ImageInfo, MachineError> {
+        let mut tool = self.tool("info", format!("look at {}", image.display())).arg("--output=json");
+        if let Some(format) = format {
+            tool = tool.args(["-f", format]);
+        }
+        let text = tool.arg(file_name(image)).run(run).await?;
+        serde_json::from_slice(&text).map_err(|error| MachineError::Machine {
+            what: format!(
+                "cannot look at {}: `qemu-img info` wrote something else than expected: {error}",
+                image.display()
+            ),
+            hint: Some("look at the version of `qemu-img`; `dsimg doctor` does".to_owned()),
+            console: String::new(),
+        })
+    }
+
+    /// A new disk of `size` bytes that starts as the qcow2 `base` and keeps what differs from it.
+    pub(crate) async fn create_overlay(
+        &self,
+        base: &Path,
+        overlay: &Path,
+        size: u64,
+        run: &RunContext,
+    ) -> Result<(), MachineError> {
+        let tool = self.tool("create", "make the machine's disk".to_owned());
+        let tool = tool.args(["-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(base).arg(file_name(overlay));
+        tool.arg(size.to_string()).run(run).await.map(drop)
+    }
+
+    /// Copies a disk, with all that it stands on, into one file of its own. Progress is reported under `what`,
+    /// in bytes of the virtual disk.
+    pub(crate) async fn convert(
+        &self,
+        (from, format): (&Path, &str),
+        (to, target): (&Path, Target),
+        (what, virtual_size): (&str, u64),
+        run: &RunContext,
+    ) -> Result<(), MachineError> {
+        let tool = self.tool("convert", format!("write {}", to.display())).limit(CONVERSION_LIMIT);
+        let tool = tool.args(conversion_options(target)).args(["-f", format]).arg(file_name(from)).arg(file_name(to));
+        let mut progress = Progress::default();
+        let converted = tool
+            .run_with(run, &mut |stream, bytes| {
+                if stream == OutputStream::Stdout
+                    && let Some(percent) = progress.take_in(bytes)
+                {
+                    let done = virtual_size / 100 * percent;
+                    run.report(&Event::Progress { what: what.to_owned(), done, total: Some(virtual_size) });
+                }
+            })
+            .await;
+        run.report(&Event::ProgressEnded { what: what.to_owned() });
+        converted
+    }
+
+    /// Checks that the file's own structure is sound. Raw has none.
+    pub(crate) async fn check(&self, image: &Path, format: DiskFormat, run: &RunContext) -> Result<(), MachineError> {
+        if format == DiskFormat::Raw {
+            return Ok(());
+        }
+        let tool = self.tool("check", format!("check {}", image.display())).limit(Duration::from_secs(3600));
+        tool.args(["-q", "-f", format.as_str()]).arg(file_name(image)).run(run).await.map(drop)
+    }
+}
+
+/// Out of order (`-W`): compression then uses all cores, and the layout of the file, though not its content,
+/// differs from run to run. No other run of the same build has the same content anyway.
+fn conversion_options(target: Target) -> Vec<&'static str> {
+    let mut options = vec!["-p", "-O", target.format.as_str()];
+    match target.format {
+        DiskFormat::Qcow2 => {
+            options.extend(["-m", "16", "-W"]);
+            match target.compression {
+                Compression::Zstd => options.extend(["-c", "-o", "compression_type=zstd"]),
+                Compression::Zlib => options.extend(["-c", "-o", "compression_type=zlib"]),
+                Compression::None => {}
+            }
+        }
+        DiskFormat::Raw => options.extend(["-m", "16", "-W"]),
+        // The only form that is compressed and that VMware's own tools take; it is a stream, so in order.
+        DiskFormat::Vmdk => options.extend(["-o", "subformat=streamOptimized,adapter_type=lsilogic"]),
+        DiskFormat::Vhdx => options.extend(["-o", "subformat=dynamic"]),
+    }
+    options
+}
+
+/// A path that is nothing but a path: `qemu-img` reads `nbd:…` or `json:…` as something else, and `-x` as an option.
+fn file_name(path: &Path) -> std::ffi::OsString {
+    if path.is_absolute() {
+        return path.into();
+    }
+    Path::new(".").join(path).into()
+}
+
+/// Reads `    (42.01/100%)\r` as `qemu-img -p` prints it.
+#[derive(Debug, Default)]
+struct Progress {
+    line: Vec<u8>,
+    last: Option<u64>,
+}
+
+impl Progress {
+    /// A whole percent that was not told before.
+    fn take_in(&mut self, bytes: &[u8]) -> Option<u64> {
+        self.line.extend_from_slice(bytes);
+        let end = self.line.iter().rposition(|byte| *byte == b'%')?;
+        let text = String::from_utf8_lossy(&self.line[..end]).into_owned();
+        self.line.drain(..=end);
+        let number = text[text.rfind('(')? + 1..].split('/').next()?;
+        let percent = number.split('.').next()?.parse().ok().filter(|percent| *percent <= 100)?;
+        (self.last != Some(percent)).then(|| *self.last.insert(percent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_once_for_each_percent() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.take_in(b"    (0.00/100%)\r"), Some(0));
+        assert_eq!(progress.take_in(b"    (0.51/1"), None);
+        assert_eq!(progress.take_in(b"00%)\r    (1.02/100%)\r    (2.0"), Some(1));
+        assert_eq!(progress.take_in(b"3/100%)\r"), Some(2));
+        assert_eq!(progress.take_in(b"    (2.99/100%)\r"), None);
+        assert_eq!(progress.take_in(b"    (100.00/100%)\r\n"), Some(100));
+    }
+
+    #[test]
+    fn each_format_has_its_options() {
+        let options = |format, compression| conversion_options(Target { format, compression }).join(" ");
+        assert_eq!(options(DiskFormat::Qcow2, Compression::Zstd), "-p -O qcow2 -m 16 -W -c -o compression_type=zstd");
+        assert_eq!(options(DiskFormat::Qcow2, Compression::None), "-p -O qcow2 -m 16 -W");
+        assert_eq!(options(DiskFormat::Raw, Compression::Zstd), "-p -O raw -m 16 -W");
+        assert!(options(DiskFormat::Vmdk, Compression::Zstd).contains("streamOptimized"));
+        assert!(options(DiskFormat::Vhdx, Compression::Zstd).contains("subformat=dynamic"));
+    }
+
+    #[test]
+    fn a_relative_path_is_no_protocol_and_no_option() {
+        assert_eq!(file_name(Path::new("nbd:host")), "./nbd:host");
+        assert_eq!(file_name(Path::new("-f")), "./-f");
+        assert_eq!(file_name(Path::new("/a:b")), "/a:b");
+    }
+}

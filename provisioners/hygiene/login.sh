@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# The build's way into the machine. Sourced by clean.sh.
+
+# H3: the public keys that cloud-init was given, wherever they went. Keys that the template put there stay.
+remove_build_keys() {
+  local home file
+  build_keys >/run/dsimg/build-keys
+  while read -r home; do
+    for file in "$home"/.ssh/authorized_keys{,2}; do remove_key_lines "$file"; done
+  done < <(homes)
+  rm -f /run/dsimg/build-keys
+}
+
+# The keys' own part, without type, options and comment: cloud-init adds options of its own for root.
+build_keys() {
+  cat /var/lib/cloud/instance/{user-data.txt,vendor-data.txt,cloud-config.txt} \
+    /run/cloud-init/instance-data-sensitive.json 2>/dev/null |
+    grep -oE '(ssh-(ed25519|rsa)|ecdsa-sha2-[a-z0-9]+) +AAAA[A-Za-z0-9+/=]+' | awk '{print $2}' | sort -u
+}
+
+remove_key_lines() { # FILE
+  [[ -f $1 ]] || return 0
+  grep -vFf /run/dsimg/build-keys "$1" >/run/dsimg/authorized || true
+  cmp -s /run/dsimg/authorized "$1" || cat /run/dsimg/authorized >"$1"
+  rm -f /run/dsimg/authorized
+  grep -q '[^[:space:]]' "$1" || rm -f "$1"
+  rmdir --ignore-fail-on-non-empty "${1%/*}"
+}
+
+# H9: the account, its home, group and sudo rule, when it was made for the build and not part of the base.
+remove_build_login() {
+  [[ -n $build_user && $build_user != root ]] || return 0
+  remove_sudo_rule
+  id "$build_user" >/dev/null 2>&1 || return 0
+  if ! was_made_for_the_build; then
+    say "the login $build_user belongs to the base and stays"
+    return 0
+  fi
+  # Forced: this very script was started from that account's session, which goes on to its end.
+  userdel --force --remove -- "$build_user" 2>/dev/null || true
+  ! id "$build_user" >/dev/null 2>&1 || fail "cannot remove the build's login \`$build_user\`"
+  rm -rf "/var/lib/systemd/linger/$build_user" "/var/spool/cron/crontabs/$build_user"
+  say "removed the build's login $build_user"
+}
+
+# cloud-init's log tells an account that it made from one that it found.
+was_made_for_the_build() {
+  [[ $build_user == dsimg ]] || grep -qs -- "Adding user $build_user\$" /var/log/cloud-init.log
+}
+
+# cloud-init writes one rule for each of its users; it writes them anew at the image's own first boot.
+remove_sudo_rule() {
+  local file=/etc/sudoers.d/90-cloud-init-users text
+  [[ -f $file ]] || return 0
+  text=$(awk -v user="$build_user" '$1 != user && $0 != "# User rules for " user' "$file")
+  if grep -qv -e '^#' -e '^[[:space:]]*$' <<<"$text"; then
+    printf '%s\n' "$text" >"$file"
+  else
+    rm -f "$file"
+  fi
+}
+
+# H5
+remove_known_hosts() { remove_in_homes .ssh/known_hosts .ssh/known_hosts.old; }
+
+# H6
+remove_histories() {
+  remove_in_homes .bash_history .zsh_history .ash_history .python_history .Rhistory .psql_history .mysql_history \
+    .sqlite_history .node_repl_history .lesshst .viminfo .wget-hsts .sudo_as_admin_successful .rediscli_history
+}
+
+# H10: what the account tools leave beside their files; it may hold hashes of passwords that were replaced.
+remove_account_backups() { rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-; }

@@ -1,5 +1,9 @@
 # shellcheck shell=bash
-# What scripts say to people. Sourced; needs bash.
+# What scripts say to people. Sourced first; needs bash.
+
+# A command that fails where the script did not expect it ends the script (`set -e`), and never in silence.
+set -E
+trap 'printf "error: %s, line %s: \`%s\` ended with %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" "$?" >&2' ERR
 
 # One line of progress.
 say() { printf '%s\n' "$*"; }

@@ -40,7 +40,7 @@ main() {
 flush_disks() {
   sync
   # Blocks that no file uses go back to the host: they hold what was deleted, and would be part of the image.
-  fstrim --all --quiet-unsupported 2>/dev/null || true
+  if [[ -d /run/systemd/system ]]; then fstrim --all --quiet-unsupported 2>/dev/null || true; fi
   sync
 }
 

@@ -13,9 +13,10 @@ remove_build_keys() {
 
 # The keys' own part, without type, options and comment: cloud-init adds options of its own for root.
 build_keys() {
-  cat /var/lib/cloud/instance/{user-data.txt,vendor-data.txt,cloud-config.txt} \
-    /run/cloud-init/instance-data-sensitive.json 2>/dev/null |
-    grep -oE '(ssh-(ed25519|rsa)|ecdsa-sha2-[a-z0-9]+) +AAAA[A-Za-z0-9+/=]+' | awk '{print $2}' | sort -u
+  { cat /var/lib/cloud/instance/{user-data.txt,vendor-data.txt,cloud-config.txt} \
+    /run/cloud-init/instance-data-sensitive.json 2>/dev/null || true; } |
+    sed -E 's/(ssh-ed25519|ssh-rsa|ecdsa-sha2-[a-z0-9]+) +AAAA/\nKEY AAAA/g' |
+    awk '/^KEY / {sub(/[^A-Za-z0-9+\/=].*/, "", $2); print $2}' | sort -u
 }
 
 remove_key_lines() { # FILE

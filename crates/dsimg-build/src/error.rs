@@ -78,12 +78,18 @@ impl BuildError {
 fn hint_from_output(tail: &[String]) -> Option<String> {
     let says = |words: &[&str]| tail.iter().any(|line| words.iter().any(|word| line.contains(word)));
     if says(&["No space left on device"]) {
-        return Some("the machine's disk or memory-backed folder is full: raise `disk` or `memory` of the builder".to_owned());
-    }
-    if says(&["certificate verify failed", "CERTIFICATE_VERIFY_FAILED", "UnknownIssuer", "certificate verification failed", "unable to get local issuer certificate"]) {
         return Some(
-            "a proxy seems to re-sign TLS: set `ca = \"host\"` (or a PEM file) in `[network]`".to_owned(),
+            "the machine's disk or memory-backed folder is full: raise `disk` or `memory` of the builder".to_owned(),
         );
+    }
+    if says(&[
+        "certificate verify failed",
+        "CERTIFICATE_VERIFY_FAILED",
+        "UnknownIssuer",
+        "certificate verification failed",
+        "unable to get local issuer certificate",
+    ]) {
+        return Some("a proxy seems to re-sign TLS: set `ca = \"host\"` (or a PEM file) in `[network]`".to_owned());
     }
     if says(&["Temporary failure resolving", "Could not resolve", "dns error", "failed to lookup address"]) {
         return Some("the machine can't resolve a host's name: set `proxy` or mirrors in `[network]`".to_owned());

@@ -11,7 +11,7 @@ use crate::error::BuildError;
 ///
 /// # Errors
 /// The guest has no such file, `to` leads outside, or the disk does not take it.
-pub async fn fetch(
+pub(crate) async fn fetch(
     from: &str,
     to: &Path,
     session: &dyn Session,

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dsimg_machine::session::NoOutput;
-use dsimg_machine::{
-    ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError,
-};
+use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
 
 use crate::error::BuildError;
 use crate::stages::Ended;
@@ -17,16 +15,14 @@ const GOING_DOWN: Duration = Duration::from_secs(180);
 
 /// What a freshly booted guest is readied with, again after each reboot.
 #[derive(Debug, Clone)]
-pub struct Preparation {
+pub(crate) struct Preparation {
     /// Run by bash, from stdin: it holds the proxy's password where there is one.
     pub script: String,
-    /// Programs on the host that go into the guest's tools folder.
-    pub tools: Vec<PathBuf>,
-    /// A tar file with the provisioners' freeze scripts.
-    pub freeze_scripts: PathBuf,
+    /// A tar file with tools and freeze scripts.
+    pub archive: PathBuf,
 }
 
-pub struct Guest<'a> {
+pub(crate) struct Guest<'a> {
     machine: &'a dyn Machine,
     session: Box<dyn Session>,
     preparation: &'a Preparation,
@@ -44,7 +40,7 @@ impl<'a> Guest<'a> {
     ///
     /// # Errors
     /// The guest does not come up, or dies.
-    pub async fn connect(
+    pub(crate) async fn connect(
         machine: &'a dyn Machine,
         preparation: &'a Preparation,
         run: &'a RunContext,
@@ -54,7 +50,7 @@ impl<'a> Guest<'a> {
     }
 
     #[must_use]
-    pub fn session(&self) -> &dyn Session {
+    pub(crate) fn session(&self) -> &dyn Session {
         self.session.as_ref()
     }
 
@@ -62,15 +58,13 @@ impl<'a> Guest<'a> {
     ///
     /// # Errors
     /// The guest does not take them.
-    pub async fn prepare(&self) -> Result<(), BuildError> {
+    pub(crate) async fn prepare(&self) -> Result<(), BuildError> {
         let command = RemoteCommand::new(["bash", "-s"])
             .with_stdin(self.preparation.script.clone().into_bytes())
             .with_timeout(Duration::from_secs(15 * 60));
         until_cancelled(self.run, self.session.read(&command)).await?;
-        for archive in self.preparation.tools.iter().chain([&self.preparation.freeze_scripts]) {
-            until_cancelled(self.run, self.session.upload_tar(archive, dsimg_plan::make::GUEST_FOLDER)).await?;
-        }
-        Ok(())
+        let sent = self.session.upload_tar(&self.preparation.archive, dsimg_plan::make::GUEST_FOLDER);
+        until_cancelled(self.run, sent).await
     }
 
     /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:
@@ -78,7 +72,7 @@ impl<'a> Guest<'a> {
     ///
     /// # Errors
     /// The machine goes away, or does not come back.
-    pub async fn exec(
+    pub(crate) async fn exec(
         &mut self,
         command: &RemoteCommand,
         output: &mut dyn OutputSink,
@@ -106,11 +100,22 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// A short command's output.
+    ///
+    /// # Errors
+    /// The command fails or the machine goes away.
+    pub(crate) async fn read(&self, command: &RemoteCommand) -> Result<Vec<u8>, BuildError> {
+        match until_cancelled(self.run, self.session.read(command)).await {
+            Err(BuildError::Machine(MachineError::Session(error))) => Err(self.explain(error).await),
+            result => result,
+        }
+    }
+
     /// Reboots the machine and readies it again.
     ///
     /// # Errors
     /// The machine does not come back.
-    pub async fn reboot(&mut self) -> Result<(), BuildError> {
+    pub(crate) async fn reboot(&mut self) -> Result<(), BuildError> {
         let before = self.boot_id().await?;
         self.run.info("rebooting the machine");
         self.order_reboot().await;
@@ -151,11 +156,7 @@ impl<'a> Guest<'a> {
     /// Changes with each boot of a Linux kernel.
     async fn boot_id(&self) -> Result<String, BuildError> {
         let command = RemoteCommand::new(["cat", "/proc/sys/kernel/random/boot_id"]);
-        match until_cancelled(self.run, self.session.read(&command)).await {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
-            Err(BuildError::Machine(MachineError::Session(error))) => Err(self.explain(error).await),
-            Err(error) => Err(error),
-        }
+        self.read(&command).await.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
     /// Ends when the machine can't go on.
@@ -191,7 +192,7 @@ fn status_of_shutdown(status: &ExitStatus) -> bool {
 ///
 /// # Errors
 /// The future's own, or the cancel.
-pub async fn until_cancelled<T, E>(
+pub(crate) async fn until_cancelled<T, E>(
     run: &RunContext,
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, BuildError>

@@ -1,3 +1,21 @@
-//! Carries out a plan on any builder and records what came out.
+//! Carries out a [`Plan`](dsimg_plan::Plan) on any builder and records what came out.
+//!
+//! Start reading at [`execute`].
 
+pub mod error;
+pub mod execute;
+mod fetch;
+mod freeze;
+mod guest;
+pub mod network;
+mod output;
+mod prepare;
+mod record;
+mod stages;
+mod timings;
 pub mod tools;
+pub mod upload;
+
+pub use error::BuildError;
+pub use execute::{BuildReport, Job, OnFailure, execute};
+pub use upload::Sources;

@@ -13,7 +13,7 @@ const MANIFEST: &str = "manifest.json";
 
 /// The folder in which the image is put together, beside the place where it will be.
 #[derive(Debug)]
-pub struct OutputFolder {
+pub(crate) struct OutputFolder {
     partial: PathBuf,
     target: PathBuf,
     force: bool,
@@ -24,7 +24,7 @@ impl OutputFolder {
     ///
     /// # Errors
     /// The target is there already and may not be replaced, or the folder can't be made.
-    pub fn reserve(target: &Path, force: bool, run: &RunContext) -> Result<Self, BuildError> {
+    pub(crate) fn reserve(target: &Path, force: bool, run: &RunContext) -> Result<Self, BuildError> {
         check_target(target, force)?;
         let parent = target.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(|error| BuildError::file("cannot make", parent, error))?;
@@ -40,7 +40,7 @@ impl OutputFolder {
 
     /// Where files are written until [`OutputFolder::publish`].
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.partial
     }
 
@@ -48,7 +48,7 @@ impl OutputFolder {
     ///
     /// # Errors
     /// The target appeared meanwhile, or the rename fails.
-    pub fn publish(self, run: &RunContext) -> Result<PathBuf, BuildError> {
+    pub(crate) fn publish(self, run: &RunContext) -> Result<PathBuf, BuildError> {
         check_target(&self.target, self.force)?;
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| BuildError::file("cannot rename to", to, error))
@@ -76,7 +76,7 @@ impl OutputFolder {
     ///
     /// # Errors
     /// The folder can't be removed; the ledger keeps it for the next run.
-    pub fn discard(self, run: &RunContext) -> Result<(), BuildError> {
+    pub(crate) fn discard(self, run: &RunContext) -> Result<(), BuildError> {
         match fs::remove_dir_all(&self.partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(BuildError::file("cannot remove", &self.partial, error));

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use dsimg_machine::event::OutputStream;
-use dsimg_machine::session::NoOutput;
 use dsimg_machine::{Event, ExitStatus, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
 use dsimg_plan::make::GUEST_FOLDER;
 use dsimg_plan::parameters::quote;
@@ -13,7 +12,7 @@ use dsimg_plan::{Stage, Step};
 
 use crate::error::BuildError;
 use crate::fetch::fetch;
-use crate::guest::Guest;
+use crate::guest::{Guest, until_cancelled};
 use crate::upload::{Sources, put_files};
 
 /// How many of a command's last lines are kept for the report of its failure.
@@ -21,7 +20,7 @@ const TAIL_LINES: usize = 20;
 
 /// What a stage is carried out with.
 #[derive(Debug, Clone, Copy)]
-pub struct StageSetting<'a> {
+pub(crate) struct StageSetting<'a> {
     pub sources: Sources<'a>,
     /// The folder in which the image is put together; fetched files go below it.
     pub image_folder: &'a Path,
@@ -32,9 +31,14 @@ pub struct StageSetting<'a> {
 ///
 /// # Errors
 /// A command that fails, a machine that goes away, a file that can't be moved.
-pub async fn run_stage(stage: &Stage, guest: &mut Guest<'_>, setting: StageSetting<'_>) -> Result<(), BuildError> {
+pub(crate) async fn run_stage(
+    stage: &Stage,
+    guest: &mut Guest<'_>,
+    setting: StageSetting<'_>,
+) -> Result<(), BuildError> {
     let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
-    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+    until_cancelled(setting.run, put_files(&files, &stage.label, setting.sources, guest.session(), setting.run))
+        .await?;
     for step in &stage.steps {
         match step {
             Step::Upload { .. } | Step::Write { .. } => {}
@@ -46,21 +50,37 @@ pub async fn run_stage(stage: &Stage, guest: &mut Guest<'_>, setting: StageSetti
             Step::Reboot => {
                 guest.reboot().await?;
                 // The build's folder was in memory.
-                put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+                until_cancelled(
+                    setting.run,
+                    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run),
+                )
+                .await?;
             }
         }
     }
-    guest.session().exec(&remove_command(stage), &mut NoOutput).await.map_err(MachineError::from)?;
     Ok(())
+}
+
+/// Takes away the stage's folder: its parameters may hold secrets, and memory is short.
+///
+/// # Errors
+/// The machine goes away.
+pub(crate) async fn clear_stage(stage: &Stage, guest: &Guest<'_>) -> Result<(), BuildError> {
+    guest.read(&remove_command(stage)).await.map(drop)
 }
 
 /// The last stage: its script takes away the login, so the power-off is part of the same command.
 ///
 /// # Errors
 /// As [`run_stage`].
-pub async fn run_last_stage(stage: &Stage, guest: &mut Guest<'_>, setting: StageSetting<'_>) -> Result<(), BuildError> {
+pub(crate) async fn run_last_stage(
+    stage: &Stage,
+    guest: &mut Guest<'_>,
+    setting: StageSetting<'_>,
+) -> Result<(), BuildError> {
     let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
-    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run).await?;
+    until_cancelled(setting.run, put_files(&files, &stage.label, setting.sources, guest.session(), setting.run))
+        .await?;
     for step in &stage.steps {
         let Step::Run { script, timeout, .. } = step else { continue };
         let command = last_command(script, timeout.as_duration());
@@ -98,7 +118,6 @@ fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
     .with_timeout(timeout)
 }
 
-/// A stage's parameters, which may hold secrets, and its uploads do not outlive it.
 fn remove_command(stage: &Stage) -> RemoteCommand {
     let folders = stage.steps.iter().filter_map(|step| match step {
         Step::Write { to, .. } => to.strip_prefix(GUEST_FOLDER)?.trim_start_matches('/').split('/').next(),
@@ -143,7 +162,7 @@ async fn run_with_retries(
 
 /// How a script ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     Status(ExitStatus),
     /// The machine was rebooted by it and is back.
     Rebooted,

@@ -38,6 +38,25 @@ const UV: Wheel = Wheel {
 /// The version of uv that [`uv`] gives.
 pub const UV_VERSION: &str = UV.version;
 
+/// The tool that a provisioner names.
+///
+/// # Errors
+/// There is no such tool, or it can't be had.
+pub async fn find(
+    name: &str,
+    network: &Network,
+    access: &Access,
+    cache: &Path,
+    run: &RunContext,
+) -> Result<PathBuf, MachineError> {
+    match name {
+        "uv" => uv(network, access, cache, run).await,
+        name => {
+            Err(MachineError::refused(format!("there is no tool `{name}`"), "a provisioner's `tools` may name: uv"))
+        }
+    }
+}
+
 /// The uv program for an x86-64 guest, from the cache or from the Python package index that `network` names.
 ///
 /// # Errors

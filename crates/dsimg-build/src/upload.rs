@@ -151,11 +151,16 @@ fn reader_has_more(path: &Path, size: u64) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.len() > size)
 }
 
-fn append_folder<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn append_folder<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32) -> io::Result<()> {
     tar.append_data(&mut header(tar::EntryType::Directory, mode, 0), format!("{}/", relative(path)), io::empty())
 }
 
-fn append_bytes<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+pub(crate) fn append_bytes<W: Write>(
+    tar: &mut tar::Builder<W>,
+    path: &str,
+    mode: u32,
+    content: &[u8],
+) -> io::Result<()> {
     tar.append_data(&mut header(tar::EntryType::Regular, mode, content.len() as u64), relative(path), content)
 }
 

@@ -21,8 +21,12 @@ pub trait Builder: Send + Sync {
     async fn check_ready(&self, plan: &Plan, run: &RunContext) -> Result<HostFacts, MachineError>;
 
     /// A recipe, file or URL becomes an exact image in the cache, checked against its digest.
-    async fn prepare_base(&self, base: &PlannedBase, network: &Network, run: &RunContext)
-    -> Result<BaseImage, MachineError>;
+    async fn prepare_base(
+        &self,
+        base: &PlannedBase,
+        network: &Network,
+        run: &RunContext,
+    ) -> Result<BaseImage, MachineError>;
 
     /// Starts a machine on a copy of the base.
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError>;

@@ -29,7 +29,10 @@ pub struct RunContext {
 
 impl std::fmt::Debug for RunContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunContext").field("build_id", &self.build_id).field("builder", &self.builder).finish_non_exhaustive()
+        f.debug_struct("RunContext")
+            .field("build_id", &self.build_id)
+            .field("builder", &self.builder)
+            .finish_non_exhaustive()
     }
 }
 

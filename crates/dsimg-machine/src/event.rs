@@ -14,17 +14,45 @@ pub trait Reporter: Send + Sync {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// One of the parts of a build besides the stages begins.
-    PhaseStarted { phase: Phase },
-    PhaseEnded { phase: Phase, elapsed: Duration },
+    PhaseStarted {
+        phase: Phase,
+    },
+    PhaseEnded {
+        phase: Phase,
+        elapsed: Duration,
+    },
     /// `number` counts from 1.
-    StageStarted { number: usize, count: usize, label: String, provisioner: String },
-    StageEnded { number: usize, count: usize, label: String, elapsed: Duration },
+    StageStarted {
+        number: usize,
+        count: usize,
+        label: String,
+        provisioner: String,
+    },
+    StageEnded {
+        number: usize,
+        count: usize,
+        label: String,
+        elapsed: Duration,
+    },
     /// Bytes of a command in the guest, or of a program on the host; not cut at line ends. Masked.
-    Output { stream: OutputStream, #[serde(with = "lossy")] bytes: Vec<u8> },
+    Output {
+        stream: OutputStream,
+        #[serde(with = "lossy")]
+        bytes: Vec<u8>,
+    },
     /// A download, a conversion: `total` when known. `unit` is "B" for bytes, "%" for percent.
-    Progress { what: String, done: u64, total: Option<u64> },
-    ProgressEnded { what: String },
-    Message { level: Level, text: String },
+    Progress {
+        what: String,
+        done: u64,
+        total: Option<u64>,
+    },
+    ProgressEnded {
+        what: String,
+    },
+    Message {
+        level: Level,
+        text: String,
+    },
 }
 
 /// The parts of a build besides its stages, for progress and for the durations in the manifest.

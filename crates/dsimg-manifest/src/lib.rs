@@ -1,1 +1,8 @@
-//! The manifest and its formats: pure data.
+//! The manifest of an image: pure data and its forms.
+
+pub mod freeze;
+pub mod inspect;
+pub mod manifest;
+
+pub use freeze::{Frozen, attribute, parse_frozen};
+pub use manifest::{Manifest, ManifestError, Package};

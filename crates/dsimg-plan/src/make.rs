@@ -8,9 +8,7 @@ use serde::Serialize;
 use dsimg_template::Template;
 use dsimg_template::definition::{Catalog, Provisioner, StepAction, StepDefinition};
 use dsimg_template::render::render;
-use dsimg_template::template::{
-    Builder, BuilderTable, Firmware, ImageSource, ParameterValue, ProvisionEntry,
-};
+use dsimg_template::template::{Builder, BuilderTable, Firmware, ImageSource, ParameterValue, ProvisionEntry};
 use dsimg_template::units::{ByteSize, Timeout};
 
 use crate::digest::Digest;
@@ -49,12 +47,7 @@ pub fn make_plans(
     chosen.map(|builder| make_plan(template, builder, catalog, inputs)).collect()
 }
 
-fn make_plan(
-    template: &Template,
-    builder: &Builder,
-    catalog: &Catalog,
-    inputs: &Inputs,
-) -> Result<Plan, PlanError> {
+fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: &Inputs) -> Result<Plan, PlanError> {
     let base = plan_base(template);
     let entries = template.provision.iter().filter(|entry| entry.applies_to(&builder.name)).cloned();
     let entries = entries.chain([hygiene_entry(template, builder)]);
@@ -135,10 +128,10 @@ fn plan_stage(
     inputs: &Inputs,
     parent: &Digest,
 ) -> Result<Stage, PlanError> {
-    let no_provisioner =
-        || PlanError::NoProvisioner { stage: entry.label.clone(), name: entry.provisioner.clone() };
+    let no_provisioner = || PlanError::NoProvisioner { stage: entry.label.clone(), name: entry.provisioner.clone() };
     let provisioner = catalog.get(&entry.provisioner).ok_or_else(no_provisioner)?;
-    let planner = StagePlanner { template, entry, provisioner, inputs, folder: format!("{GUEST_FOLDER}/stage-{number}") };
+    let planner =
+        StagePlanner { template, entry, provisioner, inputs, folder: format!("{GUEST_FOLDER}/stage-{number}") };
 
     let mut steps = planner.own_files(catalog);
     for step in provisioner.definition.steps.iter().filter(|step| planner.is_done(step)) {

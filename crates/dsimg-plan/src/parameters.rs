@@ -78,11 +78,7 @@ fn write_tables(
     }
 }
 
-fn single_text(
-    name: &str,
-    value: &ParameterValue,
-    guest_path: &dyn Fn(&str, &std::path::Path) -> String,
-) -> String {
+fn single_text(name: &str, value: &ParameterValue, guest_path: &dyn Fn(&str, &std::path::Path) -> String) -> String {
     match value {
         ParameterValue::Text(text) => text.clone(),
         ParameterValue::Integer(number) => number.to_string(),
@@ -92,9 +88,7 @@ fn single_text(
         ParameterValue::Path(path) => guest_path(name, path),
         ParameterValue::Texts(texts) => texts.join("\n"),
         ParameterValue::Integers(numbers) => numbers.iter().map(i64::to_string).collect::<Vec<_>>().join("\n"),
-        ParameterValue::Paths(paths) => {
-            paths.iter().map(|path| guest_path(name, path)).collect::<Vec<_>>().join("\n")
-        }
+        ParameterValue::Paths(paths) => paths.iter().map(|path| guest_path(name, path)).collect::<Vec<_>>().join("\n"),
         ParameterValue::Map(map) => map.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("\n"),
         ParameterValue::Tables(_) => unreachable!("the definition's form has no tables inside tables"),
     }

@@ -53,13 +53,27 @@ pub struct Stage {
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Files and folders of the host, each with its place in the guest.
-    Upload { files: Vec<PlannedFile> },
+    Upload {
+        files: Vec<PlannedFile>,
+    },
     /// A text the plan carries: generated parameters, a provisioner's script, a rendered file.
-    Write { to: GuestPath, mode: u32, content: String },
+    Write {
+        to: GuestPath,
+        mode: u32,
+        content: String,
+    },
     /// A script that runs as root with bash in the stage's folder.
-    Run { script: GuestPath, timeout: Timeout, retries: u32, may_reboot: bool },
+    Run {
+        script: GuestPath,
+        timeout: Timeout,
+        retries: u32,
+        may_reboot: bool,
+    },
     /// A file or folder of the guest, to a path below the image's folder.
-    Fetch { from: GuestPath, to: PathBuf },
+    Fetch {
+        from: GuestPath,
+        to: PathBuf,
+    },
     Reboot,
 }
 
@@ -82,11 +96,20 @@ pub struct PlannedFile {
 #[serde(rename_all = "lowercase")]
 pub enum FileKind {
     /// `executable` is all that is taken from the host's mode.
-    File { sha256: Digest, size: u64, executable: bool },
+    File {
+        sha256: Digest,
+        size: u64,
+        executable: bool,
+    },
     Folder,
-    Symlink { target: String },
+    Symlink {
+        target: String,
+    },
     /// A file rendered on the host; the plan carries its content.
-    Rendered { content: String, executable: bool },
+    Rendered {
+        content: String,
+        executable: bool,
+    },
 }
 
 /// Secrets by variable name; a keyed hash of each takes part in the keys.

@@ -3,17 +3,27 @@
 use serde::{Deserialize, Serialize};
 
 /// The processor itself, or a translator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accelerator {
-    Kvm,
+    Kvm(KvmCpu),
     Tcg,
+}
+
+/// What a guest on KVM sees of the host's processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KvmCpu {
+    /// All that it can.
+    Host,
+    /// All but one register of hints that some hosts, themselves machines in a machine, refuse to set: there QEMU
+    /// aborts with "failed to set MSR 0x10a".
+    HostWithoutArchCapabilities,
 }
 
 impl Accelerator {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Kvm => "kvm",
+            Self::Kvm(_) => "kvm",
             Self::Tcg => "tcg",
         }
     }
@@ -21,15 +31,16 @@ impl Accelerator {
     /// For `-accel`.
     pub(crate) fn option(self) -> &'static str {
         match self {
-            Self::Kvm => "kvm",
+            Self::Kvm(_) => "kvm",
             Self::Tcg => "tcg,thread=multi",
         }
     }
 
-    /// For `-cpu`: all that the accelerator can do.
+    /// For `-cpu`: never QEMU's default, on which today's numpy and pyarrow die with SIGILL.
     pub(crate) fn cpu_model(self) -> &'static str {
         match self {
-            Self::Kvm => "host",
+            Self::Kvm(KvmCpu::Host) => "host",
+            Self::Kvm(KvmCpu::HostWithoutArchCapabilities) => "host,arch-capabilities=off",
             Self::Tcg => "max",
         }
     }
@@ -37,7 +48,7 @@ impl Accelerator {
     /// What limits that were set for a machine with KVM are multiplied by.
     pub(crate) fn slowness(self) -> u32 {
         match self {
-            Self::Kvm => 1,
+            Self::Kvm(_) => 1,
             Self::Tcg => 4,
         }
     }

@@ -92,7 +92,6 @@ fn basics(line: &mut Line, hardware: &Hardware<'_>) {
     }
 }
 
-/// The CPU model is never QEMU's default: today's numpy and pyarrow die on it with SIGILL.
 fn processor(line: &mut Line, hardware: &Hardware<'_>) {
     // Without graphics, SeaBIOS and what it boots speak on the serial console.
     let mut machine = "q35,graphics=off".to_owned();
@@ -176,6 +175,7 @@ fn channels(line: &mut Line) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::KvmCpu;
 
     fn small() -> Hardware<'static> {
         Hardware {
@@ -206,7 +206,7 @@ mod tests {
         let uefi = Some(Uefi { code: Path::new("/firmware/code.fd"), variables: Path::new("/work/variables.fd") });
         let extra = ["-device".to_owned(), "virtio-gpu-pci".to_owned()];
         let hardware = Hardware {
-            accelerator: Accelerator::Kvm,
+            accelerator: Accelerator::Kvm(KvmCpu::Host),
             uefi,
             seed: None,
             exits_with_parent: true,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
+use dsimg_download::ProxyEnvironment;
 use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, MachineError, Resource, RunContext};
 use dsimg_plan::Plan;
 use dsimg_plan::plan::PlannedBase;
@@ -31,6 +32,7 @@ pub struct QemuBuilder {
     qemu: PathBuf,
     qemu_img: PathBuf,
     template_folder: PathBuf,
+    proxies: ProxyEnvironment,
     versions: OnceCell<Versions>,
     kvm: OnceCell<Kvm>,
 }
@@ -42,9 +44,17 @@ impl QemuBuilder {
             qemu: PathBuf::from("qemu-system-x86_64"),
             qemu_img: PathBuf::from("qemu-img"),
             template_folder: template_folder.into(),
+            proxies: ProxyEnvironment::default(),
             versions: OnceCell::new(),
             kvm: OnceCell::new(),
         }
+    }
+
+    /// The proxies of this process's environment, for downloads where the template names none.
+    #[must_use]
+    pub fn with_proxies(mut self, proxies: ProxyEnvironment) -> Self {
+        self.proxies = proxies;
+        self
     }
 
     /// Other programs, by name or path.
@@ -67,8 +77,9 @@ impl QemuBuilder {
         }
         let first = !self.kvm.initialized();
         let host = self.versions(run).await?.host();
-        let Kvm::Broken { reason, hint } = self.kvm.get_or_try_init(|| kvm(&self.qemu, &host, run)).await? else {
-            return Ok(Accelerator::Kvm);
+        let (reason, hint) = match self.kvm.get_or_try_init(|| kvm(&self.qemu, &host, run)).await? {
+            Kvm::Works(cpu) => return Ok(Accelerator::Kvm(*cpu)),
+            Kvm::Broken { reason, hint } => (reason, hint),
         };
         if wanted == template::Accelerator::Kvm {
             let hint = hint.unwrap_or("set `accelerator = \"auto\"` to build with QEMU's own emulation instead");
@@ -105,7 +116,8 @@ impl Builder for QemuBuilder {
         network: &Network,
         run: &RunContext,
     ) -> Result<BaseImage, MachineError> {
-        base::prepare(base, network, &self.template_folder, &QemuImg::new(&self.qemu_img), run).await
+        let outside = (self.template_folder.as_path(), &self.proxies);
+        base::prepare(base, network, outside, &QemuImg::new(&self.qemu_img), run).await
     }
 
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError> {

@@ -255,7 +255,7 @@ impl QemuMachine {
             NotReady::TimedOut { limit, last_seen } => {
                 let what = format!("nobody could log in within {} s; last seen: {last_seen}", limit.as_secs());
                 let hint = match self.accelerator {
-                    Accelerator::Kvm => {
+                    Accelerator::Kvm(_) => {
                         "look at the console; a longer `boot_timeout` helps where the guest was at work"
                     }
                     Accelerator::Tcg => {

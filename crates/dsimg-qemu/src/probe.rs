@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use dsimg_machine::{MachineError, RunContext};
 use dsimg_plan::Digest;
 
-use crate::accelerator::Accelerator;
+use crate::accelerator::{Accelerator, KvmCpu};
 use crate::vm::Vm;
 
 /// A probe that works takes 0.2 s, and one that fails makes QEMU say so at once. Only a loaded host takes longer.
@@ -46,7 +46,7 @@ const BOOT_SECTOR: [u8; 258] = [
 /// Whether KVM works, and if not, why and what can be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kvm {
-    Works,
+    Works(KvmCpu),
     Broken { reason: String, hint: Option<&'static str> },
 }
 
@@ -71,14 +71,19 @@ pub(crate) async fn kvm(qemu: &Path, host: &Host, run: &RunContext) -> Result<Kv
     if let Some(answer) = kept.read(&key) {
         return Ok(answer);
     }
-    let answer = probe(qemu, Accelerator::Kvm, run).await?;
+    let mut answer = probe(qemu, Accelerator::Kvm(KvmCpu::Host), run).await?;
+    let mut cpu = KvmCpu::Host;
+    if matches!(answer, Answer::Broken(_)) {
+        cpu = KvmCpu::HostWithoutArchCapabilities;
+        answer = probe(qemu, Accelerator::Kvm(cpu), run).await?;
+    }
     match answer {
-        Answer::Works => kept.write(key, None),
-        Answer::Broken(ref reason) => kept.write(key, Some(reason.clone())),
+        Answer::Works => kept.write(key, KeptAnswer { cpu: Some(cpu), reason: None }),
+        Answer::Broken(ref reason) => kept.write(key, KeptAnswer { cpu: None, reason: Some(reason.clone()) }),
         // The host may only have been busy: the next run asks again.
         Answer::Silent => {}
     }
-    Ok(answer.into_kvm())
+    Ok(answer.into_kvm(cpu))
 }
 
 /// How one probe ended.
@@ -91,9 +96,9 @@ enum Answer {
 }
 
 impl Answer {
-    fn into_kvm(self) -> Kvm {
+    fn into_kvm(self, cpu: KvmCpu) -> Kvm {
         match self {
-            Self::Works => Kvm::Works,
+            Self::Works => Kvm::Works(cpu),
             Self::Broken(reason) => Kvm::Broken { reason, hint: None },
             Self::Silent => {
                 let reason =
@@ -139,8 +144,8 @@ async fn probe(qemu: &Path, accelerator: Accelerator, run: &RunContext) -> Resul
 
 /// The line that names the cause: QEMU follows it with the processor's registers.
 fn cause(words: &str) -> String {
-    let names_it = |line: &&str| line.to_ascii_lowercase().contains("kvm");
-    let line = words.lines().find(names_it).or_else(|| words.lines().next()).unwrap_or_default();
+    let found = ["KVM internal error", "error:"].iter().find_map(|sign| words.lines().find(|line| line.contains(sign)));
+    let line = found.or_else(|| words.lines().next()).unwrap_or_default();
     line.trim().trim_end_matches('.').to_owned()
 }
 
@@ -223,7 +228,9 @@ struct Kept {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct KeptAnswer {
-    works: bool,
+    /// With which KVM works.
+    cpu: Option<KvmCpu>,
+    /// Why it does not.
     reason: Option<String>,
 }
 
@@ -235,14 +242,16 @@ impl Kept {
 
     fn read(&self, key: &str) -> Option<Kvm> {
         let answer = self.answers().remove(key)?;
-        let broken = || Kvm::Broken { reason: answer.reason.clone().unwrap_or_default(), hint: None };
-        Some(if answer.works { Kvm::Works } else { broken() })
+        Some(match answer.cpu {
+            Some(cpu) => Kvm::Works(cpu),
+            None => Kvm::Broken { reason: answer.reason.unwrap_or_default(), hint: None },
+        })
     }
 
     /// If it can't be written, the next run probes again.
-    fn write(&self, key: String, broken: Option<String>) {
+    fn write(&self, key: String, answer: KeptAnswer) {
         let mut answers = self.answers();
-        answers.insert(key, KeptAnswer { works: broken.is_none(), reason: broken });
+        answers.insert(key, answer);
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
             serde_json::to_writer_pretty(&mut file, &answers)?;

@@ -155,3 +155,26 @@ pub(crate) fn duration(reader: &mut Reader<'_>, values: &Values, key: &str) -> O
     }
     Some(timeout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The defaults are said twice: in words for editors, and here as they are used.
+    #[test]
+    fn the_defaults_are_those_that_the_keys_promise() {
+        let table = qemu_table(&mut Reader::new(""), &Values::default());
+        let used = serde_json::to_value(&table).unwrap();
+        for key in keys::qemu() {
+            let used = match key.name.as_str() {
+                "memory" => json!(table.memory.to_string()),
+                "disk" => json!(table.disk.to_string()),
+                "boot_timeout" => json!(table.boot_timeout.to_string()),
+                name => used[name].clone(),
+            };
+            let promised = key.default.unwrap_or_else(|| if used.is_array() { json!([]) } else { json!(null) });
+            assert_eq!(used, promised, "`{}`", key.name);
+        }
+    }
+}

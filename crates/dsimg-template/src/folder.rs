@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::definition::Provisioner;
 use crate::definition_file::parse_definition;
 use crate::problem::Problem;
+use crate::text::decode;
 
 /// The file that makes a directory a provisioner.
 pub const DEFINITION_FILE: &str = "provisioner.toml";
@@ -38,8 +39,10 @@ pub fn provisioner_from_files(folder: &Path, mut files: BTreeMap<String, Vec<u8>
         let message = format!("the folder `{}` has no `{DEFINITION_FILE}`", folder.display());
         return Err(Rejected::without_text(&path, message));
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Rejected::without_text(&path, format!("the file is not UTF-8 text: {error}")))?;
+    let text = match decode(&bytes) {
+        Ok(text) => text.to_owned(),
+        Err(problem) => return Err(Rejected { path, text: String::new(), problems: vec![problem] }),
+    };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     match parse_definition(&text, &name, &names) {

@@ -66,3 +66,17 @@ pub enum PathKind {
     Unreadable,
     Missing,
 }
+
+impl PathKind {
+    /// Asks the disk of this host: the probe of a real build.
+    #[must_use]
+    pub fn on_disk(path: &Path) -> Self {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Self::Folder,
+            Ok(metadata) if metadata.is_file() && std::fs::File::open(path).is_ok() => Self::File,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::Missing,
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Self::Missing,
+            _ => Self::Unreadable,
+        }
+    }
+}

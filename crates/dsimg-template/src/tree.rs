@@ -6,9 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
-
-/// Larger templates are refused: nobody writes them, and reading must stay instant.
-pub(crate) const LARGEST_TEXT: usize = 1 << 20;
+use crate::text::check_size;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -70,10 +68,8 @@ impl Table {
 ///
 /// `None` for the tree when it is too damaged to say more about it.
 pub(crate) fn read(text: &str) -> (Option<Table>, Vec<Problem>) {
-    if text.len() > LARGEST_TEXT {
-        let message = format!("the file has {} bytes; a template has at most {LARGEST_TEXT}", text.len());
-        let help = "put long scripts into files of their own and name them here";
-        return (None, vec![Problem::error(0..0, message).with_help(help)]);
+    if let Err(problem) = check_size(text.len()) {
+        return (None, vec![problem]);
     }
     let (root, errors) = DeTable::parse_recoverable(text);
     let only_doubles = errors.iter().all(|error| error.message() == "duplicate key");
@@ -191,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_huge_file_is_refused() {
-        let (tree, problems) = read(&"#".repeat(LARGEST_TEXT + 1));
+        let (tree, problems) = read(&"#".repeat(crate::text::LARGEST_TEXT + 1));
         assert!(tree.is_none());
         assert_eq!(problems.len(), 1);
     }

@@ -191,4 +191,34 @@ mod tests {
             std::fs::copy(&base.path, keep).unwrap();
         }
     }
+
+    #[tokio::test]
+    #[ignore = "downloads packages from an apt mirror"]
+    async fn a_cancelled_build_leaves_nothing() {
+        let run = TestRun::new();
+        let bootstrap = recipe::tests::bootstrap(Distro::Debian, "trixie");
+        let tools = QemuImg::new("qemu-img");
+        let network = Network::default();
+        let base = prepare(&bootstrap, &network, date(2026, 11, 21), &tools, &run.context);
+        let cancel = async {
+            // In the midst of the packages' own scripts, which is the hardest place to stop.
+            let unpacks = |event: &dsimg_machine::Event| match event {
+                dsimg_machine::Event::Output { bytes, .. } => {
+                    String::from_utf8_lossy(bytes).contains("installing remaining packages")
+                }
+                _ => false,
+            };
+            while !run.events().iter().any(unpacks) {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            run.context.cancel.cancel();
+            std::time::Instant::now()
+        };
+        let (base, cancelled) = tokio::join!(base, cancel);
+        assert!(matches!(base, Err(MachineError::Cancelled)), "{base:?}");
+        assert!(cancelled.elapsed() < std::time::Duration::from_secs(15), "{:?}", cancelled.elapsed());
+        assert_eq!(run.context.ledger.open_entries().unwrap(), []);
+        assert_eq!(std::fs::read_dir(&run.context.work).unwrap().count(), 0, "the work folder is empty again");
+    }
 }

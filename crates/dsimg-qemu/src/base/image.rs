@@ -6,26 +6,28 @@ use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 
+use dsimg_download::{Access, Download, Expected, expected_digest, fetch};
 use dsimg_machine::{BaseImage, Event, MachineError, RunContext};
-use dsimg_template::template::{Checksum, Compression, DiskFormat, ImageSource, Location, Network};
+use dsimg_template::template::{Compression, DiskFormat, ImageSource, Location};
 
 use super::inspect::{Disk, inspect};
 use super::store::{DISK, Place};
-use super::unpack::{Expected, unpack};
+use super::unpack::unpack;
 use crate::disk::{ImageInfo, QemuImg, Target};
 use crate::image::settle;
 
 /// The login where the template names none. Nothing is known about the image, and root is in each.
 const USER: &str = "root";
 
+/// Finds the base in the cache by its digest, or makes it. Paths are absolute.
 pub(crate) async fn prepare(
     source: &ImageSource,
-    network: &Network,
+    access: Access,
     tools: &QemuImg,
     run: &RunContext,
 ) -> Result<BaseImage, MachineError> {
-    let expected = expected_digest(source, network, run).await?;
-    let place = Place::lock(&expected.key(), run).await?;
+    let expected = expected_digest(&source.checksum, &source.location, &access, run).await?;
+    let place = Place::lock(&format!("{}-{}", expected.algorithm(), expected.hex()), run).await?;
     let name = file_name(&source.location);
     let user = source.user.clone().unwrap_or_else(|| USER.to_owned());
     if let Some(found) = place.find() {
@@ -33,17 +35,20 @@ pub(crate) async fn prepare(
         return Ok(BaseImage { description: name, user, ..found });
     }
 
-    let file = locate(&source.location, network, &expected, run).await?;
+    let download = Download { location: source.location.clone(), expected, access };
+    let file = locate(&download, run).await?;
     let workshop = place.workshop()?;
     let unpacked = workshop.path().join("unpacked");
-    unpack_to(&file, &unpacked, &expected, &name, run).await?;
+    unpack_to(&file, &unpacked, &download.expected, &name, run).await?;
     let disk = look_into(&unpacked, source.format, &name)?;
     let info = ask_qemu(tools, &unpacked, &disk, &name, run).await?;
     let made = workshop.path().join(DISK);
     make_qcow2(tools, &unpacked, &made, &disk, (&name, info.virtual_size), run).await?;
     let (_, sha256) = settle(&made, &run.cancel).await?;
     let base = BaseImage { path: made, sha256, description: name, virtual_size: info.virtual_size, user };
-    place.publish(workshop, base)
+    let base = place.publish(workshop, base)?;
+    forget_download(&download, &file, run);
+    Ok(base)
 }
 
 /// The last part of the path or URL, without a query.
@@ -169,30 +174,24 @@ async fn make_qcow2(
     std::fs::remove_file(from).map_err(|error| MachineError::file("cannot remove", from, error))
 }
 
-async fn expected_digest(
-    source: &ImageSource,
-    _network: &Network,
-    _run: &RunContext,
-) -> Result<Expected, MachineError> {
-    match &source.checksum {
-        Checksum::Sha256(digits) => Ok(Expected::Sha256(digits.clone())),
-        Checksum::Sha512(digits) => Ok(Expected::Sha512(digits.clone())),
-        Checksum::File(_) => Err(MachineError::refused("soon", "soon")),
-    }
-}
-
-async fn locate(
-    location: &Location,
-    _network: &Network,
-    _expected: &Expected,
-    _run: &RunContext,
-) -> Result<PathBuf, MachineError> {
-    match location {
+/// A local file where it lies, unread; a URL's file in the cache.
+async fn locate(download: &Download, run: &RunContext) -> Result<PathBuf, MachineError> {
+    match &download.location {
         Location::Path(path) if path.is_file() => Ok(path.clone()),
         Location::Path(path) => Err(MachineError::refused(
             format!("the base image {} is not there", path.display()),
             "look at `base.image` in the template; a relative path starts from the template's folder",
         )),
-        Location::Url(_) => Err(MachineError::refused("soon", "soon")),
+        Location::Url(_) => fetch(download, &run.cache, run).await,
     }
 }
+
+/// The base is made of it and found again without it.
+fn forget_download(download: &Download, file: &Path, run: &RunContext) {
+    if matches!(download.location, Location::Url(_)) && let Err(error) = std::fs::remove_file(file) {
+        run.debug(format!("cannot remove {}: {error}", file.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,17 +8,19 @@ mod unpack;
 
 use std::path::Path;
 
+use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::{BaseImage, MachineError, RunContext};
 use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::{CertificateAuthorities, Checksum, ImageSource, Location, Network};
 
 use crate::disk::QemuImg;
 
-/// Finds the base in the cache, or makes it. Relative paths start from `template_folder`.
+/// Finds the base in the cache, or makes it. Relative paths start from `template_folder`; `proxies` are used for
+/// downloads where the template names none.
 pub(crate) async fn prepare(
     base: &PlannedBase,
     network: &Network,
-    template_folder: &Path,
+    (template_folder, proxies): (&Path, &ProxyEnvironment),
     tools: &QemuImg,
     run: &RunContext,
 ) -> Result<BaseImage, MachineError> {
@@ -37,7 +39,8 @@ pub(crate) async fn prepare(
                 },
                 ..source.clone()
             };
-            image::prepare(&source, &network, tools, run).await
+            let access = Access::from_network(&network).or_environment(proxies);
+            image::prepare(&source, access, tools, run).await
         }
     }
 }

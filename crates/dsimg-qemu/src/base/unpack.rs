@@ -7,39 +7,9 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256, Sha512};
 use tokio_util::sync::CancellationToken;
 
+use dsimg_download::Expected;
 use dsimg_machine::MachineError;
 use dsimg_plan::digest::hex;
-
-/// What the file as it is published must hash to, in lower-case hex.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Sha256(String),
-    Sha512(String),
-}
-
-impl Expected {
-    /// `sha256-…`: for a file name.
-    pub(crate) fn key(&self) -> String {
-        match self {
-            Self::Sha256(digits) => format!("sha256-{digits}"),
-            Self::Sha512(digits) => format!("sha512-{digits}"),
-        }
-    }
-
-    fn describe(&self) -> (&'static str, &str) {
-        match self {
-            Self::Sha256(digits) => ("sha256", digits),
-            Self::Sha512(digits) => ("sha512", digits),
-        }
-    }
-
-    fn hasher(&self) -> Hasher {
-        match self {
-            Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
-            Self::Sha512(_) => Hasher::Sha512(Box::new(Sha512::new())),
-        }
-    }
-}
 
 /// A window larger than this asks for more memory than a disk image is worth; `zstd` itself draws the line here.
 const LARGEST_ZSTD_WINDOW: u64 = 128 << 20;
@@ -59,7 +29,7 @@ pub(crate) fn unpack(
 ) -> Result<(), MachineError> {
     let unread = |error| MachineError::file("cannot read", source, error);
     let file = File::open(source).map_err(unread)?;
-    let input = Input { file, hasher: expected.hasher(), read: 0, cancel, progress };
+    let input = Input { file, hasher: Hasher::of(expected), read: 0, cancel, progress };
     let mut input = BufReader::with_capacity(CHUNK, input);
     let unpacked = copy_unpacked(&mut input, target);
     if cancel.is_cancelled() {
@@ -69,12 +39,13 @@ pub(crate) fn unpack(
     // that, not as a damaged packing.
     io::copy(&mut input, &mut io::sink()).map_err(|error| cancelled_or(error, cancel, unread))?;
     let got = input.into_inner().hasher.finish();
-    let (algorithm, digits) = expected.describe();
-    if got != digits {
+    if got != expected.hex() {
         return Err(MachineError::refused(
             format!(
-                "the {algorithm} of {} is not the one that was given\n  given: {digits}\n  found: {got}",
-                source.display()
+                "the {} of {} is not the one that was given\n  given: {}\n  found: {got}",
+                expected.algorithm(),
+                source.display(),
+                expected.hex()
             ),
             "the file was changed, or cut short, or the template means another one; \
              if the file is right, put its own checksum into the template",
@@ -244,6 +215,13 @@ enum Hasher {
 }
 
 impl Hasher {
+    fn of(expected: &Expected) -> Self {
+        match expected {
+            Expected::Sha256(_) => Self::Sha256(Sha256::new()),
+            Expected::Sha512(_) => Self::Sha512(Box::new(Sha512::new())),
+        }
+    }
+
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),

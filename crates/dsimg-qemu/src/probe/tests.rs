@@ -39,15 +39,16 @@ async fn the_probe_works_where_the_accelerator_works() {
 #[tokio::test]
 async fn a_qemu_that_aborts_is_an_answer_with_its_words() {
     let run = TestRun::new();
-    let qemu = run.script("echo 'qemu: error: failed to set MSR 0x10a to 0x0' >&2\necho 'KVM: bad' >&2\nkill -ABRT $$");
-    let answer = probe(&qemu, Accelerator::Kvm, &run.context).await.unwrap();
-    assert_eq!(answer, Answer::Broken("KVM: bad".to_owned()));
+    let qemu = run.script("echo 'warning: x' >&2\necho 'qemu: error: failed to set MSR 0x10a' >&2\nkill -ABRT $$");
+    let answer = probe(&qemu, Accelerator::Kvm(KvmCpu::Host), &run.context).await.unwrap();
+    assert_eq!(answer, Answer::Broken("qemu: error: failed to set MSR 0x10a".to_owned()));
 }
 
 #[test]
 fn the_line_with_the_cause_is_picked() {
     let words = "KVM internal error. Suberror: 1\nemulation failure\nEAX=00000000 EBX=00000000";
     assert_eq!(cause(words), "KVM internal error. Suberror: 1");
+    assert_eq!(cause("more\nqemu: error: failed\nqemu: aborted"), "qemu: error: failed");
     assert_eq!(cause("Could not access it.\nmore"), "Could not access it");
 }
 
@@ -73,11 +74,25 @@ fn answers_are_kept_by_host() {
     let kept = Kept { path: folder.path().join("accelerator.json") };
     let host = |kernel: &str| Host { qemu: "10".into(), kernel: kernel.into(), machine_id: "m".into() };
     assert_eq!(kept.read(&host("6.12").key()), None);
-    kept.write(host("6.12").key(), None);
-    kept.write(host("6.13").key(), Some("KVM internal error".into()));
-    assert_eq!(kept.read(&host("6.12").key()), Some(Kvm::Works));
+    let cpu = KvmCpu::HostWithoutArchCapabilities;
+    kept.write(host("6.12").key(), KeptAnswer { cpu: Some(cpu), reason: None });
+    kept.write(host("6.13").key(), KeptAnswer { cpu: None, reason: Some("KVM internal error".into()) });
+    assert_eq!(kept.read(&host("6.12").key()), Some(Kvm::Works(cpu)));
     let broken = Kvm::Broken { reason: "KVM internal error".into(), hint: None };
     assert_eq!(kept.read(&host("6.13").key()), Some(broken));
     std::fs::write(&kept.path, "{ torn").unwrap();
     assert_eq!(kept.read(&host("6.12").key()), None);
+}
+
+/// Nothing can be expected of an unknown host but an answer, soon, and that nothing is left behind.
+#[tokio::test]
+async fn this_hosts_kvm_gets_an_answer() {
+    let run = TestRun::new();
+    let host = Host { qemu: "any".into(), kernel: "any".into(), machine_id: String::new() };
+    let start = std::time::Instant::now();
+    let first = kvm(Path::new(testing::QEMU), &host, &run.context).await.unwrap();
+    println!("{first:?} after {:?}", start.elapsed());
+    assert!(start.elapsed() < LIMIT + EXIT_LIMIT * 2);
+    assert_eq!(kvm(Path::new(testing::QEMU), &host, &run.context).await.unwrap(), first);
+    assert_eq!(run.context.ledger.open_entries().unwrap(), []);
 }

@@ -34,15 +34,6 @@ pub(crate) fn surroundings(text: &str) -> Surroundings<'static> {
         environment: owned(&[("HOME", "/home/ada"), ("USER", "ada")]),
         variables: given.collect(),
         build: owned(&[("date", "2026-11-21"), ("time", "2026-11-21T10:00:00Z"), ("id", "1")]),
-        probe: &probe,
-    }
-}
-
-fn probe(path: &Path) -> PathKind {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => PathKind::Folder,
-        Ok(metadata) if metadata.is_file() => PathKind::File,
-        Ok(_) => PathKind::Unreadable,
-        Err(_) => PathKind::Missing,
+        probe: &PathKind::on_disk,
     }
 }

@@ -107,8 +107,8 @@ pub(super) async fn make(
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(disk);
     file.and_then(|file| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)))
         .map_err(|error| MachineError::file("cannot make", disk, error))?;
-    let parts = run.work.join("base-parts");
-    std::fs::create_dir(&parts).map_err(|error| MachineError::file("cannot make the folder", &parts, error))?;
+    let parts = tempfile::Builder::new().prefix("base-parts-").tempdir_in(&run.work);
+    let parts = parts.map_err(|error| MachineError::file("cannot make a folder in", &run.work, error))?;
 
     let archive = Archive::of_build(recipe, network.apt.as_deref());
     let invocation = Invocation {
@@ -116,7 +116,7 @@ pub(super) async fn make(
         customize: scratch.write("customize.sh", 0o755, CUSTOMIZE.as_bytes())?,
         filesystem: scratch.write("filesystem.sh", 0o755, FILESYSTEM.as_bytes())?,
         certificates: certificates(network, scratch)?,
-        parts: parts.clone(),
+        parts: parts.path().to_owned(),
     };
     // The shell opens the disk before mmdebstrap leaves our user behind.
     let mut tool = Tool::new("sh", "mmdebstrap", format!("make the {} base from {}", recipe.suite, archive.url()))
@@ -141,9 +141,7 @@ pub(super) async fn make(
     if let Err(error) = made {
         return Err(explain(error, &String::from_utf8_lossy(&words.bytes()), recipe, &archive));
     }
-    let read = read_parts(&parts);
-    std::fs::remove_dir_all(&parts).map_err(|error| MachineError::file("cannot remove", &parts, error))?;
-    read
+    read_parts(parts.path())
 }
 
 /// The files that one run of mmdebstrap works with.

@@ -1,0 +1,124 @@
+//! The manifest, written last.
+
+use std::fs;
+use std::path::Path;
+
+use dsimg_machine::{Artifact, RunContext};
+use dsimg_manifest::Frozen;
+use dsimg_manifest::manifest::{self, Manifest, SystemFacts};
+use dsimg_plan::Digest;
+use dsimg_plan::plan::PlannedBase;
+use dsimg_template::template::Location;
+
+use crate::error::BuildError;
+use crate::execute::Setting;
+use crate::output::OutputFolder;
+use crate::timings::Timings;
+
+/// What the machine became.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) packages: Frozen,
+    pub(crate) system: SystemFacts,
+    pub(crate) artifacts: Vec<Artifact>,
+}
+
+/// Writes log, manifest and checksums beside the image's files.
+pub(crate) fn write_manifest(
+    outcome: Outcome,
+    setting: &Setting<'_>,
+    timings: Timings,
+    output: &OutputFolder,
+    run: &RunContext,
+) -> Result<Manifest, BuildError> {
+    let log = output.path().join("build.log");
+    fs::copy(setting.job.log, &log).map_err(|error| BuildError::file("cannot write", &log, error))?;
+    let manifest = make_manifest(outcome, setting, timings, run);
+    let text = manifest.to_json();
+    write(&output.path().join("SHA256SUMS"), &manifest.checksums(Digest::of_bytes(text.as_bytes()).as_str()))?;
+    write(&output.path().join("manifest.json"), &text)?;
+    Ok(manifest)
+}
+
+fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run: &RunContext) -> Manifest {
+    let (job, plan) = (setting.job, setting.job.plan);
+    let mut packages = outcome.packages;
+    packages.sort();
+    Manifest {
+        format: manifest::FORMAT,
+        image: manifest::ImageFacts {
+            name: plan.image.name.clone(),
+            version: plan.image.version.clone(),
+            summary: plan.image.summary.clone(),
+        },
+        plan: plan.hash().to_string(),
+        base: base_facts(&plan.base, setting),
+        system: outcome.system,
+        stages: plan.stages.iter().map(stage_facts).collect(),
+        packages,
+        build: manifest::BuildFacts {
+            id: run.build_id.clone(),
+            started: job.started.clone(),
+            dsimg: job.dsimg_version.to_owned(),
+            builder: plan.builder.clone(),
+            host: manifest::HostFacts {
+                hypervisor: setting.host.hypervisor.clone(),
+                accelerator: setting.host.accelerator.clone(),
+                cpus: setting.host.cpus,
+                os: setting.host.os.clone(),
+            },
+            artifacts: outcome.artifacts.into_iter().map(artifact).collect(),
+            durations: timings.durations(),
+        },
+    }
+}
+
+fn base_facts(base: &PlannedBase, setting: &Setting<'_>) -> manifest::BaseFacts {
+    let (kind, source) = match base {
+        PlannedBase::Bootstrap(bootstrap) => {
+            let distro = match bootstrap.distro {
+                dsimg_template::template::Distro::Debian => "debian",
+                dsimg_template::template::Distro::Ubuntu => "ubuntu",
+            };
+            ("bootstrap", format!("{distro} {} {}", bootstrap.suite, bootstrap.arch))
+        }
+        PlannedBase::Image(image) => (
+            "image",
+            match &image.location {
+                Location::Url(url) => url.clone(),
+                // The file's name says what it is; where it lay on this host is nobody else's business.
+                Location::Path(path) => {
+                    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+                }
+            },
+        ),
+    };
+    manifest::BaseFacts { kind: kind.to_owned(), source, sha256: setting.base.sha256.to_string() }
+}
+
+fn stage_facts(stage: &dsimg_plan::Stage) -> manifest::StageFacts {
+    manifest::StageFacts {
+        label: stage.label.clone(),
+        provisioner: stage.provisioner.clone(),
+        provisioner_version: stage.provisioner_version,
+        key: stage.key.to_string(),
+    }
+}
+
+fn artifact(artifact: Artifact) -> manifest::Artifact {
+    manifest::Artifact {
+        file: artifact.file,
+        format: artifact.format,
+        size: artifact.size,
+        sha256: artifact.sha256.to_string(),
+        virtual_size: artifact.virtual_size,
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), BuildError> {
+    let write = || {
+        fs::write(path, text)?;
+        fs::File::open(path)?.sync_all()
+    };
+    write().map_err(|error| BuildError::file("cannot write", path, error))
+}

@@ -1,0 +1,189 @@
+//! `manifest.json`: what is in an image, stage by stage.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the form; a reader refuses others.
+pub const FORMAT: u32 = 1;
+
+/// What an image is made of. Everything outside `build` is the same for the same content, byte for byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub image: ImageFacts,
+    /// sha256 of the plan's JSON.
+    pub plan: String,
+    pub base: BaseFacts,
+    pub system: SystemFacts,
+    pub stages: Vec<StageFacts>,
+    /// Sorted by ecosystem, name, version, architecture and location.
+    pub packages: Vec<Package>,
+    pub build: BuildFacts,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFacts {
+    pub name: String,
+    pub version: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseFacts {
+    /// `bootstrap` or `image`.
+    pub kind: String,
+    /// For people: `debian trixie`, or the file or URL.
+    pub source: String,
+    /// Of the base's disk file as it was booted.
+    pub sha256: String,
+}
+
+/// Read from the machine after its last stage.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemFacts {
+    /// `PRETTY_NAME` of os-release.
+    pub os: String,
+    /// `ID` of os-release.
+    pub os_id: String,
+    /// `VERSION_ID` of os-release; `DEBIAN_VERSION_FULL` where there is one.
+    pub os_version: String,
+    /// The newest installed kernel, which the image boots.
+    pub kernel: String,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub python: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub r: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageFacts {
+    pub label: String,
+    pub provisioner: String,
+    pub provisioner_version: u32,
+    pub key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// `deb`, `pypi`, `cran`.
+    pub ecosystem: String,
+    pub name: String,
+    pub version: String,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub architecture: String,
+    /// Where it is installed, for ecosystems that know several places: a venv, an R library.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub location: String,
+    /// Where it came from, as far as the machine knows.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub origin: String,
+    /// Asked for, or pulled in by another.
+    pub requested: bool,
+    /// The label of the stage that brought this version; [`BASE`] for what the base held.
+    pub stage: String,
+}
+
+/// The `stage` of packages that no stage brought.
+pub const BASE: &str = "base";
+
+/// What differs between two builds of the same content: when, where, how long, and the bytes of the disk files
+/// (file systems hold times and their files lie where there was room).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildFacts {
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub dsimg: String,
+    pub builder: String,
+    pub host: HostFacts,
+    pub artifacts: Vec<Artifact>,
+    pub durations: Durations,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostFacts {
+    pub hypervisor: String,
+    pub accelerator: String,
+    pub cpus: u32,
+    pub os: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Beside the manifest.
+    pub file: String,
+    pub format: String,
+    /// Bytes of the file.
+    pub size: u64,
+    pub sha256: String,
+    /// Bytes of the virtual disk.
+    pub virtual_size: u64,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durations {
+    pub total_ms: u64,
+    /// `base`, `boot`, `prepare`, `freeze`, `power off`, `write image`, in their order; one that came twice is
+    /// summed.
+    pub phases: Vec<Duration>,
+    /// By label.
+    pub stages: Vec<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Duration {
+    pub name: String,
+    pub ms: u64,
+}
+
+/// Why a manifest can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("it is not a manifest of an image: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error("its format is {found}, and this version of dsimg reads format {FORMAT}")]
+    Format { found: u64 },
+}
+
+impl Manifest {
+    /// The file's text: sorted, indented, with a line end at the end.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Reads what [`Manifest::to_json`] wrote.
+    ///
+    /// # Errors
+    /// It is no JSON, not a manifest, or one of another format.
+    pub fn from_json(text: &str) -> Result<Self, ManifestError> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(found) if found != u64::from(FORMAT) => Err(ManifestError::Format { found }),
+            _ => Ok(serde_json::from_value(value)?),
+        }
+    }
+
+    /// The text of `SHA256SUMS`, in the form of `sha256sum`: the image's files and the manifest itself.
+    #[must_use]
+    pub fn checksums(&self, manifest_sha256: &str) -> String {
+        let line = |artifact: &Artifact| format!("{}  {}\n", artifact.sha256, artifact.file);
+        let artifacts: String = self.build.artifacts.iter().map(line).collect();
+        format!("{artifacts}{manifest_sha256}  manifest.json\n")
+    }
+}

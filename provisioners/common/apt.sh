@@ -101,8 +101,9 @@ apt_get() {
 
 # The state of everything that the lists depend on.
 sources_state() {
-  find /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/keyrings \
-    -type f -print0 2>/dev/null | sort -z | xargs -0r sha256sum | sha256sum
+  # Not every machine has all of these places.
+  { find /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/keyrings -type f -print0 2>/dev/null || true; } |
+    sort -z | xargs -0r sha256sum | sha256sum
 }
 
 # Reads the lists once for a build: again after an hour (a machine may be taken up from a checkpoint days later),

@@ -15,6 +15,7 @@ shopt -s nullglob dotglob
 
 main() {
   say 'taking the build out of the image'
+  find_homes
   keep_or_drop_network     # H22
   stop_writers             # so that H16, H18 and H19 stay as they are left
   remove_build_keys        # H3
@@ -46,8 +47,8 @@ flush_disks() {
 
 report() {
   local used
-  used=$(df -BM --output=used / | tail -n 1)
-  say "the image's root file system holds ${used// /}B"
+  { read -r _ && read -r used; } < <(df -BM --output=used /)
+  say "the image's root file system holds ${used}B"
 }
 
 main

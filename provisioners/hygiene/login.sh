@@ -1,30 +1,31 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154  # build_user comes from params.sh, homes from find_homes
 # The build's way into the machine. Sourced by clean.sh.
 
 # H3: the public keys that cloud-init was given, wherever they went. Keys that the template put there stay.
 remove_build_keys() {
   local home file
   build_keys >/run/dsimg/build-keys
-  while read -r home; do
+  for home in "${homes[@]}"; do
     for file in "$home"/.ssh/authorized_keys{,2}; do remove_key_lines "$file"; done
-  done < <(homes)
+  done
   rm -f /run/dsimg/build-keys
 }
 
 # The keys' own part, without type, options and comment: cloud-init adds options of its own for root.
 build_keys() {
-  { cat /var/lib/cloud/instance/{user-data.txt,vendor-data.txt,cloud-config.txt} \
-    /run/cloud-init/instance-data-sensitive.json 2>/dev/null || true; } |
-    sed -E 's/(ssh-ed25519|ssh-rsa|ecdsa-sha2-[a-z0-9]+) +AAAA/\nKEY AAAA/g' |
-    awk '/^KEY / {sub(/[^A-Za-z0-9+\/=].*/, "", $2); print $2}' | sort -u
+  local files=(/var/lib/cloud/instance/{user-data,vendor-data,cloud-config}.txt
+    /run/cloud-init/instance-data-sensitive.json)
+  cat "${files[@]}" 2>/dev/null | sed -E 's/(ssh-ed25519|ssh-rsa|ecdsa-sha2-[a-z0-9]+) +AAAA/\nKEY AAAA/g' |
+    awk '/^KEY / {sub(/[^A-Za-z0-9+\/=].*/, "", $2); if (!seen[$2]++) print $2}' || true
 }
 
 remove_key_lines() { # FILE
   [[ -f $1 ]] || return 0
   grep -vFf /run/dsimg/build-keys "$1" >/run/dsimg/authorized || true
-  cmp -s /run/dsimg/authorized "$1" || cat /run/dsimg/authorized >"$1"
+  # Written through, so that the file keeps its owner and mode.
+  cat /run/dsimg/authorized >"$1"
   rm -f /run/dsimg/authorized
-  grep -q '[^[:space:]]' "$1" || rm -f "$1"
+  if [[ ! $(<"$1") =~ [^[:space:]] ]]; then rm -f "$1"; fi
   rmdir --ignore-fail-on-non-empty "${1%/*}"
 }
 
@@ -32,15 +33,15 @@ remove_key_lines() { # FILE
 remove_build_login() {
   [[ -n $build_user && $build_user != root ]] || return 0
   remove_sudo_rule
-  id "$build_user" >/dev/null 2>&1 || return 0
+  has_account "$build_user" || return 0
   if ! was_made_for_the_build; then
     say "the login $build_user belongs to the base and stays"
     return 0
   fi
   # Forced: this very script was started from that account's session, which goes on to its end.
   userdel --force --remove -- "$build_user" 2>/dev/null || true
-  ! id "$build_user" >/dev/null 2>&1 || fail "cannot remove the build's login \`$build_user\`"
-  rm -rf "/var/lib/systemd/linger/$build_user" "/var/spool/cron/crontabs/$build_user"
+  ! has_account "$build_user" || fail "cannot remove the build's login \`$build_user\`"
+  remove "/var/lib/systemd/linger/$build_user" "/var/spool/cron/crontabs/$build_user"
   say "removed the build's login $build_user"
 }
 
@@ -54,7 +55,7 @@ remove_sudo_rule() {
   local file=/etc/sudoers.d/90-cloud-init-users text
   [[ -f $file ]] || return 0
   text=$(awk -v user="$build_user" '$1 != user && $0 != "# User rules for " user' "$file")
-  if grep -qv -e '^#' -e '^[[:space:]]*$' <<<"$text"; then
+  if [[ $'\n'$text =~ $'\n'[^#$'\n'] ]]; then
     printf '%s\n' "$text" >"$file"
   else
     rm -f "$file"
@@ -71,4 +72,4 @@ remove_histories() {
 }
 
 # H10: what the account tools leave beside their files; it may hold hashes of passwords that were replaced.
-remove_account_backups() { rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-; }
+remove_account_backups() { remove /etc/{passwd,shadow,group,gshadow,subuid,subgid}-; }

@@ -1,32 +1,32 @@
 # shellcheck shell=bash
 # What the work of the build left on the disk. Sourced by clean.sh.
 
-# From here on nothing writes logs to the disk, and no service that the shutdown stops writes its record.
-# The masks lie in /run and end with the machine.
+# From here on nothing writes logs to the disk. The rest that services write, they write when they are stopped, and
+# the power-off that follows stops none.
 stop_writers() {
   [[ -d /run/systemd/system ]] || return 0
-  systemctl --quiet --runtime mask systemd-random-seed.service systemd-update-utmp.service 2>/dev/null || true
-  systemctl --quiet stop rsyslog.service syslog.socket cron.service systemd-timesyncd.service 2>/dev/null || true
-  journalctl --relinquish-var >/dev/null 2>&1 || true
+  if [[ -e /run/rsyslogd.pid ]]; then systemctl --quiet stop syslog.socket rsyslog.service 2>/dev/null || true; fi
+  if compgen -G '/var/log/journal/*' >/dev/null; then journalctl --relinquish-var >/dev/null 2>&1 || true; fi
 }
 
 # H18, H19: a log's file stays, because services expect its owner and mode; old ones and those of one-time work go.
 empty_logs() {
-  rm -rf /var/log/journal/* /var/log/cloud-init*.log /var/log/installer /var/log/apt/* /var/log/bootstrap.log \
-    /var/log/unattended-upgrades/*
-  find /var/log -xdev -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \) -delete
-  find /var/log -xdev -type f -size +0 -exec truncate --size 0 {} +
-  rm -f /var/lib/wtmpdb/wtmp.db* /var/lib/lastlog/lastlog2.db*
+  empty_folder /var/log/journal /var/log/apt /var/log/unattended-upgrades
+  remove /var/log/cloud-init*.log /var/log/installer /var/log/bootstrap.log \
+    /var/lib/wtmpdb/wtmp.db* /var/lib/lastlog/lastlog2.db*
+  find /var/log -xdev -type f \( \
+    \( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \) -delete -o \
+    -size +0 -exec truncate --size 0 {} + \)
 }
 
 # H20: lists and archives; H23: what kept services from starting; H27: configuration files that upgrades set aside.
 remove_package_leftovers() {
   empty_folder /var/lib/apt/lists /var/cache/apt/archives /var/lib/apt/periodic /var/backups
-  if id _apt >/dev/null 2>&1; then
+  if has_account _apt; then
     install -d -o _apt -g root -m 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
   fi
-  rm -f /var/cache/apt/*.bin /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/lib/apt/daily_lock
-  if grep -qs 'made by dsimg' /usr/sbin/policy-rc.d; then rm -f /usr/sbin/policy-rc.d; fi
+  remove /var/cache/apt/*.bin /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/lib/apt/daily_lock
+  if has_line_with 'made by dsimg' /usr/sbin/policy-rc.d; then rm -f /usr/sbin/policy-rc.d; fi
   if [[ -e /usr/sbin/policy-rc.d.dsimg-kept ]]; then
     mv /usr/sbin/policy-rc.d.dsimg-kept /usr/sbin/policy-rc.d
   fi
@@ -39,10 +39,11 @@ remove_caches() {
   remove_in_homes .cache/pip .cache/uv .cache/pip-tools .npm/_cacache .npm/_logs .cache/yarn .cache/go-build \
     .cache/R/pkgcache .cargo/registry/cache .local/share/uv
   local home
-  while read -r home; do
+  for home in "${homes[@]}"; do
     if [[ -d $home/.cache ]]; then rmdir --ignore-fail-on-non-empty "$home/.cache"; fi
-  done < <(homes)
-  rm -rf /var/cache/dsimg /var/cache/man/* /var/cache/ldconfig/aux-cache
+  done
+  empty_folder /var/cache/man
+  remove /var/cache/dsimg /var/cache/ldconfig/aux-cache
 }
 
 # H25

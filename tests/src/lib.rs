@@ -1,1 +1,10 @@
-//! Support for the whole-product tests.
+//! Support for the whole-product tests: dsimg as its users run it, and images booted as theirs do.
+//!
+//! Bases, downloads and finished images are kept between runs in a cache folder outside the checkout
+//! (`DSIMG_TEST_CACHE`, default `/var/tmp/dsimg-tests`).
+
+mod booted;
+mod command;
+
+pub use booted::{Booted, Firmware};
+pub use command::{Outcome, build_image, cache_folder, dsimg, repository, run, wait_for};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dsimg_machine::event::OutputStream;
-use dsimg_machine::{Event, ExitStatus, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
+use dsimg_machine::{Event, ExitStatus, MachineError, OutputSink, RemoteCommand, RunContext, SessionError};
 use dsimg_plan::make::GUEST_FOLDER;
 use dsimg_plan::parameters::quote;
 use dsimg_plan::{Stage, Step};

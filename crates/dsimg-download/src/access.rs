@@ -84,15 +84,16 @@ impl Access {
     }
 
     /// A client that knows nothing of this process's environment but what the host's trust is made of
-    /// (`SSL_CERT_FILE`, `SSL_CERT_DIR`, else the system's own certificates).
-    pub(crate) async fn client(&self) -> Result<Client, MachineError> {
+    /// (`SSL_CERT_FILE`, `SSL_CERT_DIR`, else the system's own certificates). A host that trusts nobody can still
+    /// download what `url` names without TLS.
+    pub(crate) async fn client(&self, url: &str) -> Result<Client, MachineError> {
         let extra = match &self.extra_authorities {
             Some(path) => read_authorities(path).await?,
             None => Vec::new(),
         };
         let mut builder = Client::builder()
             .no_proxy()
-            .tls_backend_preconfigured(tls(extra)?)
+            .tls_backend_preconfigured(tls(extra, url.starts_with("https:"))?)
             .user_agent(concat!("dsimg/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(self.stall_limit)
@@ -144,7 +145,7 @@ async fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, M
     }
 }
 
-fn tls(extra: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, MachineError> {
+fn tls(extra: Vec<CertificateDer<'static>>, needed: bool) -> Result<rustls::ClientConfig, MachineError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -153,6 +154,7 @@ fn tls(extra: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, Mach
         Ok(verifier) => {
             Ok(versions.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
         }
+        Err(_) if !needed => Ok(versions.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()),
         Err(error) => Err(MachineError::host(
             format!("this host's trusted certificates can't be read: {error}"),
             "install the package ca-certificates, or set SSL_CERT_FILE to a PEM bundle",

@@ -50,7 +50,7 @@ pub async fn fetch(request: &Download, cache: &Path, run: &RunContext) -> Result
 
 async fn download(request: &Download, url: &str, partial: Partial, run: &RunContext) -> Result<PathBuf, MachineError> {
     let expected = &request.expected;
-    let client = request.access.client().await?;
+    let client = request.access.client(url).await?;
     let content = partial.read_back(expected).await?;
     let meter = Meter::new(&file_name(&request.location), run);
     let source = Source { client: &client, url, expected, partial: &partial, meter };

@@ -36,7 +36,7 @@ pub async fn fetch_bytes(request: &SmallRequest, max: u64, run: &RunContext) -> 
         Location::Path(path) => return read_file(path, max).await,
         Location::Url(url) => url,
     };
-    let client = request.access.client().await?;
+    let client = request.access.client(url).await?;
     let mut patience = Patience::new(failure::without_password(url), run);
     loop {
         let outcome = tokio::select! {

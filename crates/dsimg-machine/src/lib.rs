@@ -5,6 +5,7 @@ pub mod context;
 pub mod error;
 pub mod event;
 pub mod ledger;
+pub mod mask;
 pub mod session;
 
 pub use builder::{Artifact, BaseImage, Builder, HostFacts, Machine};

@@ -70,7 +70,12 @@ pub(crate) async fn settle(path: &Path, cancel: &CancellationToken) -> Result<(u
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use dsimg_machine::Event;
+
     use super::*;
+    use crate::testing::TestRun;
 
     #[tokio::test]
     async fn a_file_is_hashed_unless_cancelled() {
@@ -81,5 +86,54 @@ mod tests {
         assert_eq!(settle(&path, &cancel).await.unwrap(), (3, Digest::of_bytes(b"abc")));
         cancel.cancel();
         assert!(matches!(settle(&path, &cancel).await, Err(MachineError::Cancelled)));
+    }
+
+    #[tokio::test]
+    async fn each_format_holds_the_same_disk() {
+        let run = TestRun::new();
+        let folder = run.context.work.clone();
+        let qemu_img = |arguments: &[&str]| {
+            let status = Command::new("qemu-img").args(arguments).current_dir(&folder).status().unwrap();
+            assert!(status.success(), "qemu-img {arguments:?}");
+        };
+        let mut bytes = vec![7; 2 << 20];
+        bytes.resize(6 << 20, 0);
+        std::fs::write(folder.join("disk.raw"), bytes).unwrap();
+        qemu_img(&["convert", "-f", "raw", "-O", "qcow2", "disk.raw", "base.qcow2"]);
+        let tools = QemuImg::new("qemu-img");
+        let disk = folder.join("disk.qcow2");
+        tools.create_overlay(&folder.join("base.qcow2"), &disk, 8 << 20, &run.context).await.unwrap();
+        for compression in [Compression::Zstd, Compression::Zlib, Compression::None] {
+            let output = tempfile::tempdir().unwrap();
+            let formats = (DiskFormat::ALL.as_slice(), compression);
+            let written = write_image(&tools, &disk, ("image", output.path()), formats, &run.context).await.unwrap();
+            let names: Vec<_> = written.iter().map(|artifact| artifact.file.as_str()).collect();
+            assert_eq!(names, ["image.qcow2", "image.raw", "image.vmdk", "image.vhdx"]);
+            for artifact in written {
+                let path = output.path().join(&artifact.file);
+                let content = std::fs::read(&path).unwrap();
+                assert_eq!((artifact.size, artifact.virtual_size), (content.len() as u64, 8 << 20));
+                assert_eq!(artifact.sha256, Digest::of_bytes(&content));
+                let path = path.display().to_string();
+                qemu_img(&["compare", "-q", "-f", "qcow2", "-F", &artifact.format, "disk.qcow2", &path]);
+            }
+        }
+        let ended = run.events().into_iter().filter(|event| matches!(event, Event::ProgressEnded { .. }));
+        assert_eq!(ended.count(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_as_that() {
+        let run = TestRun::new();
+        let qemu_img = run.script(
+            "case $1 in info) echo '{\"format\": \"qcow2\", \"virtual-size\": 100}' ;;\n\
+             *) echo 'qemu-img: error while writing: No space left on device' >&2; exit 1 ;; esac",
+        );
+        let formats = ([DiskFormat::Qcow2].as_slice(), Compression::Zstd);
+        let output = ("image", run.context.work.as_path());
+        let error = write_image(&QemuImg::new(qemu_img), &run.context.work, output, formats, &run.context).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, MachineError::HostNotReady { .. }), "{error:?}");
+        assert!(error.to_string().contains("error while writing: No space left on device"), "{error}");
     }
 }

@@ -290,3 +290,6 @@ pub(crate) fn describe_status(status: ExitStatus) -> String {
         (None, None) => "ended in an unknown way".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::{MachineError, Resource};
 
+use crate::base::remove_tree;
 use crate::vm::started;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +43,7 @@ async fn end_process(number: i32, began: u64) -> Result<(), MachineError> {
         return Err(MachineError::host(what, format!("end it yourself: `sudo kill -9 {number}`")));
     }
     let until = Instant::now() + LIMIT;
-    while is_it() && !is_zombie(number) {
+    while is_it() {
         if Instant::now() > until {
             let what = format!("process {number}, which a dead build left, was killed and still has not ended");
             return Err(MachineError::host(what, "it may hang in the host's kernel"));
@@ -50,12 +51,6 @@ async fn end_process(number: i32, began: u64) -> Result<(), MachineError> {
         sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-/// Dead, and not yet waited for by its parent.
-fn is_zombie(number: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    stat.rfind(')').is_some_and(|end| stat[end + 1..].trim_start().starts_with('Z'))
 }
 
 /// Removes a folder that is ours by its owner and by its mark: it holds [`FOLDER_MARKER`], or is named as an
@@ -78,11 +73,7 @@ fn remove_folder(path: &Path) -> Result<(), MachineError> {
             format!("{} is in the ledger of a dead build, and does not look like dsimg's: it stays", path.display());
         return Err(MachineError::host(what, "look into it, and remove it yourself"));
     }
-    // Does not follow symlinks.
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
-    }
+    remove_tree(path)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! For tests: a run with folders of its own, and programs that are scripts.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -59,6 +59,10 @@ impl TestRun {
         writer.stdin.take().unwrap().write_all(format!("#!/bin/bash\n{text}\n").as_bytes()).unwrap();
         assert!(writer.wait().unwrap().success());
         path
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {

@@ -73,10 +73,6 @@ impl Vm {
         }
     }
 
-    pub(crate) fn qmp(&self) -> &Qmp {
-        &self.qmp
-    }
-
     pub(crate) fn console(&self) -> &Console {
         &self.console
     }
@@ -294,12 +290,14 @@ fn words_of(stderr: &Mutex<Tail>) -> String {
 }
 
 /// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
-/// `None` when there is no such process.
+/// `None` when there is no such process, or it is dead and only not waited for.
 pub(crate) fn started(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, in brackets, is the program's name and may hold anything.
     let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = after_name.split_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X");
+    fields.nth(18)?.parse().ok().filter(|_| !is_dead)
 }
 
 /// Reads the table that QEMU's `info usernet` prints: the port that is forwarded to port 22.
@@ -312,23 +310,4 @@ fn forwarded_port(table: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_forwarded_port_is_read_from_the_table() {
-        let table = "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
-                     TCP[ESTABLISHED]   20        10.0.2.15    22       127.0.0.1 50000     0     0\r\n  \
-                     TCP[HOST_FORWARD]  13       127.0.0.1 43215       10.0.2.15    22     0     0\r\n";
-        assert_eq!(forwarded_port(table), Some(43215));
-        assert_eq!(forwarded_port("Hub -1 (net):\r\n"), None);
-    }
-
-    #[test]
-    fn a_process_has_a_start_time_and_a_missing_one_has_none() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(started(own).unwrap() > 0);
-        assert_eq!(started(own), started(own));
-        assert_eq!(started(i32::MAX), None);
-    }
-}
+mod tests;

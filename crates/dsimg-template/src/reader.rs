@@ -327,6 +327,10 @@ impl<'a> Reader<'a> {
         };
         let mut map = Vec::with_capacity(table.entries.len());
         for entry in &table.entries {
+            if entry.key.is_empty() {
+                self.error(&entry.key_span, format!("a name in `{}` is empty", key.name));
+                continue;
+            }
             let inner = Key { name: entry.key.clone(), ..key.clone() };
             if let Some(piece) = self.piece(&inner, &entry.node) {
                 map.push((entry.key.clone(), piece));

@@ -70,7 +70,7 @@ type Values = BTreeMap<String, Value>;
 
 /// Only texts with one of these are rendered; all others stay as they are.
 pub(crate) fn is_rendered(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|open| text.contains(open))
+    ["{{", "{%"].iter().any(|open| text.contains(open))
 }
 
 impl Renderer {
@@ -79,8 +79,10 @@ impl Renderer {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Gives errors their place; what it collects is never printed.
         environment.set_debug(true);
-        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-        environment.set_syntax(syntax.expect("the default delimiters are valid"));
+        // No `{# comments #}`: bash writes the length of a variable as `${#name}`.
+        let syntax =
+            SyntaxConfig::builder().keep_trailing_newline(true).comment_delimiters("\u{E004}", "\u{E005}").build();
+        environment.set_syntax(syntax.expect("these delimiters are valid"));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         // Booleans as TOML, shells and JSON write them, not as Python does.
         environment.set_formatter(|output, state, value| match bool::try_from(value.clone()) {
@@ -329,6 +331,9 @@ mod tests {
         assert_eq!(render(text, &context()).unwrap(), "3.11 5 ds /root 2026-11-21 false\n");
         assert_eq!(render("<{{ env.NOT | default('&') }}>", &context()).unwrap(), "<&>");
         assert_eq!(render("${x} {a}", &context()).unwrap(), "${x} {a}");
+        let lengths = "${#x} ${#list[@]} ${x%%.*} {{ python }}";
+        assert_eq!(render(lengths, &context()).unwrap(), "${#x} ${#list[@]} ${x%%.*} 3.11");
+        assert_eq!(render("{% raw %}{{.Name}}{% endraw %}", &context()).unwrap(), "{{.Name}}");
     }
 
     #[test]

@@ -188,7 +188,9 @@ async fn locate(download: &Download, run: &RunContext) -> Result<PathBuf, Machin
 
 /// The base is made of it and found again without it.
 fn forget_download(download: &Download, file: &Path, run: &RunContext) {
-    if matches!(download.location, Location::Url(_)) && let Err(error) = std::fs::remove_file(file) {
+    if matches!(download.location, Location::Url(_))
+        && let Err(error) = std::fs::remove_file(file)
+    {
         run.debug(format!("cannot remove {}: {error}", file.display()));
     }
 }

@@ -1,6 +1,6 @@
 //! A real sshd on loopback, as this user, with keys and settings of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ pub(crate) struct Sshd {
     pub(crate) key: TemporaryKey,
     pub(crate) host_key: TemporaryKey,
     pub(crate) folder: tempfile::TempDir,
-    connections: Arc<Mutex<Vec<Child>>>,
+    connections: Arc<Mutex<Vec<(Child, TcpStream)>>>,
 }
 
 impl Sshd {
@@ -43,7 +43,8 @@ impl Sshd {
         let started = Arc::clone(&connections);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let socket = OwnedFd::from(stream.unwrap());
+                let stream = stream.unwrap();
+                let socket = OwnedFd::from(stream.try_clone().unwrap());
                 let child = Command::new(SSHD)
                     .args(["-i", "-e", "-f"])
                     .arg(&config)
@@ -52,7 +53,7 @@ impl Sshd {
                     .stderr(Stdio::null())
                     .spawn()
                     .unwrap();
-                started.lock().unwrap().push(child);
+                started.lock().unwrap().push((child, stream));
             }
         });
         Self { address, key, host_key, folder, connections }
@@ -82,18 +83,18 @@ impl Sshd {
         self.connections.lock().unwrap().len()
     }
 
-    /// As a power cut of the machine would.
+    /// As a network that is gone.
     pub(crate) fn drop_connections(&self) {
-        for child in self.connections.lock().unwrap().iter_mut() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        for (_, stream) in self.connections.lock().unwrap().iter() {
+            stream.shutdown(Shutdown::Both).unwrap();
         }
     }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        for child in self.connections.lock().unwrap().iter_mut() {
+        for (child, stream) in self.connections.lock().unwrap().iter_mut() {
+            let _gone = stream.shutdown(Shutdown::Both);
             let _ended = child.kill();
             let _reaped = child.wait();
         }

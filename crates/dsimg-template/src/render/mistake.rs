@@ -47,7 +47,10 @@ pub(super) fn describe(context: &Context, text: &str, error: &Error) -> Mistake 
             };
             (missing, None)
         }
-        ErrorKind::SyntaxError => (format!("this expression cannot be read: {detail}"), None),
+        ErrorKind::SyntaxError => {
+            let help = "to keep `{{` and `}}` as they are, write `{% raw %}{{ … }}{% endraw %}`";
+            (format!("this expression cannot be read: {detail}"), text.contains("{{").then(|| help.to_owned()))
+        }
         ErrorKind::UnknownFunction => {
             let function = part.split('(').next().unwrap_or(part).trim();
             let help = match function {

@@ -10,8 +10,7 @@ pub(crate) fn repository() -> PathBuf {
 }
 
 pub(crate) fn shipped_provisioners() -> Catalog {
-    let folder = std::env::var_os("DSIMG_TEST_PROVISIONERS").map_or(repository().join("provisioners"), PathBuf::from);
-    let (provisioners, rejected) = dsimg_template::read_provisioners(&folder);
+    let (provisioners, rejected) = dsimg_template::read_provisioners(&repository().join("provisioners"));
     assert_eq!(rejected, [], "every shipped provisioner is accepted");
     let mut catalog = Catalog::default();
     provisioners.into_iter().for_each(|provisioner| catalog.add(provisioner));

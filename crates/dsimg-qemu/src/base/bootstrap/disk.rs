@@ -119,10 +119,8 @@ fn esp(ids: &DiskIds, distro: &str, parts: &Parts) -> io::Result<Vec<u8>> {
     fatfs::format_volume(&mut disk, options)?;
     let files = fatfs::FileSystem::new(&mut disk, fatfs::FsOptions::new())?;
     let efi = files.root_dir().create_dir("EFI")?;
-    let settings = format!(
-        "search.fs_uuid {} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n",
-        ids.root
-    );
+    let settings =
+        format!("search.fs_uuid {} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n", ids.root);
     let removable = efi.create_dir("BOOT")?;
     let own = efi.create_dir(distro)?;
     for (folder, name, content) in [

@@ -72,7 +72,10 @@ impl Recipe {
     pub(super) fn new(bootstrap: &Bootstrap, suite: &Suite) -> Result<Self, MachineError> {
         if bootstrap.arch != "amd64" {
             let what = format!("cannot make a base for `{}`", bootstrap.arch);
-            return Err(MachineError::refused(what, "the architecture is `amd64`; for another, give a disk image as `base.image`"));
+            return Err(MachineError::refused(
+                what,
+                "the architecture is `amd64`; for another, give a disk image as `base.image`",
+            ));
         }
         let mirror = bootstrap.mirror.as_deref().map(checked_mirror).transpose()?;
         let mut components = bootstrap.components.clone();

@@ -4,15 +4,18 @@
 //! able to walk to it: a home directory or a build's own folder is closed to them. So it gets a folder of its own,
 //! which others can walk through and not list.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
+use tokio::task::spawn_blocking;
 
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::{MachineError, Resource, RunContext};
 
-use crate::process::Tool;
+use crate::tail::last_lines;
 
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -51,30 +54,43 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Removes it with what mmdebstrap may have left in it.
+    /// Removes it with what mmdebstrap may have left in it. A cancelled build does so too.
     pub(super) async fn close(self, run: &RunContext) -> Result<(), MachineError> {
-        remove(&self.path, run).await?;
-        let gone = Resource::Folder { path: self.path.clone() };
+        let path = self.path.clone();
+        spawn_blocking(move || remove_tree(&path)).await.unwrap_or(Err(MachineError::Cancelled))?;
+        let gone = Resource::Folder { path: self.path };
         run.ledger.is_gone(gone).map_err(|error| MachineError::file("cannot write", run.ledger.path(), error))
     }
 }
 
-/// mmdebstrap removes its tree itself, unless it is killed. Then what is left may belong to its user ids, and only
-/// they may remove it.
-async fn remove(path: &Path, run: &RunContext) -> Result<(), MachineError> {
+/// Removes a folder like `std::fs::remove_dir_all`, and also where a killed mmdebstrap left a tree in it that belongs
+/// to its user ids: only they may look into that, and only we may remove it from our folder.
+///
+/// Waits for a program to end; not for a runtime's own thread.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), MachineError> {
     let failed = |error| MachineError::file("cannot remove", path, error);
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => return Err(failed(error)),
-        Err(_) => {}
-        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => return Ok(()),
     }
-    // A cancelled build must clean up too.
-    let run = RunContext { cancel: Default::default(), ..run.clone() };
     for entry in std::fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?.path();
-        let tool = Tool::new("mmdebstrap", "mmdebstrap", format!("remove {}", entry.display()));
-        tool.args(["--unshare-helper", "rm", "-rf", "--one-file-system", "--"]).arg(entry).run(&run).await?;
+        let entry = entry.map_err(failed)?;
+        if entry.metadata().map_err(failed)?.uid() != geteuid().as_raw() {
+            empty_as_its_owner(&entry.path())?;
+        }
     }
     std::fs::remove_dir_all(path).map_err(failed)
+}
+
+fn empty_as_its_owner(folder: &Path) -> Result<(), MachineError> {
+    let mut emptying = Command::new("mmdebstrap");
+    emptying.args(["--unshare-helper", "find"]).arg(folder).args(["-xdev", "-mindepth", "1", "-delete"]);
+    let output = emptying.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| MachineError::file("cannot start `mmdebstrap` to remove", folder, error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let what = format!("cannot remove {}: {}", folder.display(), last_lines(&output.stderr, 3));
+    Err(MachineError::host(what, format!("remove it yourself: `sudo rm -rf {}`", folder.display())))
 }

@@ -126,10 +126,7 @@ mod tests {
     #[test]
     fn a_suite_past_its_end_is_refused_with_the_live_ones() {
         let (what, hint) = refusal(Distro::Debian, "bullseye");
-        assert_eq!(
-            what,
-            "Debian 11 \"bullseye\" reached its end of life on 2026-08-31: no security updates since"
-        );
+        assert_eq!(what, "Debian 11 \"bullseye\" reached its end of life on 2026-08-31: no security updates since");
         assert_eq!(
             hint,
             "suites with security updates today: trixie (13, until 2030-06-30), bookworm (12, until 2028-06-30)"

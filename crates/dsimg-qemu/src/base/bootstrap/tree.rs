@@ -30,8 +30,19 @@ const FILESYSTEM: &str = include_str!("filesystem.sh");
 /// own, and where messages of a boot go.
 const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200";
 
+/// The shell opens the disk before mmdebstrap leaves our user behind.
+///
+/// When dsimg is killed, only mmdebstrap's first process goes with it. The watch then kills the rest of the group,
+/// with it the first process of mmdebstrap's namespace, and with that all others.
+const START: &str = r#"
+exec 9<>"$1" || exit
+shift
+(exec >/dev/null 2>&1 9>&-; while kill -0 $$; do sleep 1; done; kill -KILL -$$) &
+exec mmdebstrap "$@"
+"#;
+
 /// Slow mirrors exist; a mirror that hangs is stopped by apt.
-const LIMIT: Duration = Duration::from_hours(1);
+const LIMIT: Duration = Duration::from_secs(3600);
 /// Of mmdebstrap's words, to find out why it failed.
 const KEPT: usize = 32 << 10;
 
@@ -118,9 +129,8 @@ pub(super) async fn make(
         certificates: certificates(network, scratch)?,
         parts: parts.path().to_owned(),
     };
-    // The shell opens the disk before mmdebstrap leaves our user behind.
     let mut tool = Tool::new("sh", "mmdebstrap", format!("make the {} base from {}", recipe.suite, archive.url()))
-        .args(["-c", "exec 9<>\"$1\" && shift && exec mmdebstrap \"$@\"", "sh"])
+        .args(["-c", START, "sh"])
         .arg(disk)
         .args(arguments(recipe, &archive, &invocation))
         .env("PATH", search_path())
@@ -258,7 +268,9 @@ fn explain(error: MachineError, words: &str, recipe: &Recipe, archive: &Archive)
     };
     let url = archive.url();
     let purpose = format!("cannot make the {} base from {url}", recipe.suite);
-    if let Some(line) = line_with(&["NO_PUBKEY", "Missing key", "EXPKEYSIG", "is not signed", "is no longer signed", "BADSIG"]) {
+    if let Some(line) =
+        line_with(&["NO_PUBKEY", "Missing key", "EXPKEYSIG", "is not signed", "is no longer signed", "BADSIG"])
+    {
         let package = keyring_package(recipe.distro);
         let hint = format!(
             "if the mirror is right, this host's keys may be too old: `apt-get install --only-upgrade {package}`"
@@ -283,7 +295,8 @@ fn explain(error: MachineError, words: &str, recipe: &Recipe, archive: &Archive)
         return MachineError::try_again(format!("{purpose}: {line}"), hint_network);
     }
     if let Some(line) = line_with(&["ertificate verif", "ertificate is NOT trusted"]) {
-        let hint = "if a proxy re-signs TLS, make its CA known: to this host, or as a PEM file by `ca` under `[network]`";
+        let hint =
+            "if a proxy re-signs TLS, make its CA known: to this host, or as a PEM file by `ca` under `[network]`";
         return MachineError::host(format!("{purpose}: {line}"), hint);
     }
     if let Some(line) = line_with(&["does not have a Release file", "404  Not Found"]) {
@@ -326,7 +339,9 @@ mod tests {
         let arguments: Vec<String> =
             arguments(&recipe, &archive, &files).into_iter().map(|it| it.into_string().unwrap()).collect();
         assert!(arguments.contains(&"--aptopt=Acquire::https::CaInfo \"/s/ca.pem\"".to_owned()));
-        assert!(arguments.contains(&r"--customize-hook=download /tmp/dsimg/core.img '/w/it'\''s here/core.img'".to_owned()));
+        assert!(
+            arguments.contains(&r"--customize-hook=download /tmp/dsimg/core.img '/w/it'\''s here/core.img'".to_owned())
+        );
         let position = |wanted: &str| arguments.iter().position(|it| it == wanted).unwrap();
         assert!(position("--customize-hook=/s/customize.sh") < position("--customize-hook=/s/filesystem.sh"));
         assert_eq!(arguments[arguments.len() - 5..arguments.len() - 3], ["trixie", "-"]);

@@ -164,9 +164,11 @@ async fn two_builds_at_once_make_it_once() {
     let source = case.source("disk.vmdk");
     let (one, two) = tokio::join!(case.prepare(&source), case.prepare(&source));
     assert_eq!(one.unwrap(), two.unwrap());
-    let conversions = case.run.events().into_iter().filter(|event| {
-        matches!(event, Event::ProgressEnded { what } if what.starts_with("converting"))
-    });
+    let conversions = case
+        .run
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::ProgressEnded { what } if what.starts_with("converting")));
     assert_eq!(conversions.count(), 1);
 }
 

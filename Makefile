@@ -1,0 +1,37 @@
+# `make quickstart` and `make test` are all a fresh Debian machine needs; `make help` lists the rest.
+SHELL := /bin/bash
+CARGO ?= cargo
+TEMPLATE ?= templates/quickstart.toml
+
+.PHONY: help quickstart build test lint host-packages host-packages-test bench deny
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
+
+quickstart: host-packages build ## install what is missing, build dsimg, build templates/quickstart.toml
+	target/release/dsimg build --force $(TEMPLATE)
+
+build: ## the release binary, target/release/dsimg
+	$(CARGO) build --release --locked -p dsimg
+
+test: host-packages-test lint ## everything: format, lints, unit, snapshot and fake tests, real boots
+	$(CARGO) test --locked --workspace --exclude dsimg-tests
+	tests/provisioners/run.sh
+	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
+
+lint: ## format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck scripts/*.sh tests/*/*.sh
+
+bench: host-packages-test build ## dsimg beside Packer, see tests/bench
+	tests/bench/run.sh
+
+deny: ## licences, advisories and sources of the dependencies (needs cargo-deny)
+	cargo deny check
+
+host-packages:
+	scripts/install-host-packages.sh build
+
+host-packages-test:
+	scripts/install-host-packages.sh test

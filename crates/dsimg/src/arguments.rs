@@ -1,0 +1,195 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One TOML template to a bootable machine image with everything a data-science team works with.
+#[derive(Debug, Parser)]
+#[command(name = "dsimg", version, max_term_width = 100, after_help = "\
+Start with `dsimg init`, then `dsimg build template.toml`. Exit codes are in docs/exit-codes.md.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a template.
+    Build(Build),
+    /// Show what a build would do, and change nothing.
+    Plan(Plan),
+    /// Check templates, and report everything that is wrong with them.
+    Validate(Validate),
+    /// Show what is in an image: its manifest, as people read it.
+    Inspect(Inspect),
+    /// Look whether this host has what builds need, and how to install what is missing.
+    Doctor(Doctor),
+    /// Write a commented template to start from.
+    Init(Init),
+    /// Print the JSON Schema of templates, for editors.
+    Schema(Schema),
+    /// Print completions for a shell.
+    Completions(Completions),
+}
+
+/// Values for the template's variables. `DSIMG_VAR_name` in the environment comes last.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Variables {
+    /// Set a variable of the template; beats files and the environment.
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub flags: Vec<(String, String)>,
+    /// Read variables from a TOML file of `name = value` lines; a later file beats an earlier one.
+    #[arg(long = "var-file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// Build only with this `[[builder]]`; may be given several times.
+    #[arg(long, value_name = "BUILDER")]
+    pub only: Vec<String>,
+    /// Where the image's folder goes.
+    #[arg(long, value_name = "DIR", default_value = "images")]
+    pub output: PathBuf,
+    /// Replace an image's folder that is there already.
+    #[arg(long)]
+    pub force: bool,
+    /// What happens to the machine when the build fails.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Cleanup)]
+    pub on_error: OnError,
+    /// Print one JSON event a line on standard output.
+    #[arg(long, conflicts_with = "progress")]
+    pub json: bool,
+    /// How progress is shown.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
+    pub progress: Progress,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// Remove it.
+    Cleanup,
+    /// Keep it running until Ctrl-C, and say how to log in.
+    Keep,
+    /// Ask at the terminal.
+    Ask,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars at a terminal, plain lines elsewhere.
+    Auto,
+    /// Bars, whatever standard error is.
+    Tty,
+    /// One line for each thing that happens, with the time.
+    Plain,
+    /// Warnings and the result only.
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// Plan only for this `[[builder]]`; may be given several times.
+    #[arg(long, value_name = "BUILDER")]
+    pub only: Vec<String>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Validate {
+    #[arg(required = true, value_name = "TEMPLATE")]
+    pub templates: Vec<PathBuf>,
+    #[command(flatten)]
+    pub variables: Variables,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An image's folder, or a manifest file.
+    #[arg(value_name = "DIR|FILE")]
+    pub image: PathBuf,
+    /// List every package.
+    #[arg(long)]
+    pub packages: bool,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The file to write.
+    #[arg(default_value = "template.toml")]
+    pub file: PathBuf,
+    /// The template to start from; `dsimg init --list` names them.
+    #[arg(long, value_name = "NAME", default_value = "quickstart")]
+    pub template: String,
+    /// Name the templates to start from, and write nothing.
+    #[arg(long)]
+    pub list: bool,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// A template whose `provisioners/` folder takes part in the schema.
+    #[arg(value_name = "TEMPLATE")]
+    pub template: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+/// The value is not shown when it is wrong: it may be a secret.
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as `NAME=VALUE`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_is_split_at_the_first_equals_sign() {
+        assert_eq!(name_and_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(name_and_value("=b").is_err());
+        assert!(name_and_value("ab").is_err());
+    }
+}

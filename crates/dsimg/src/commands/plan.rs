@@ -1,0 +1,146 @@
+//! `dsimg plan`: what a build would do, with nothing done.
+
+use std::fmt::Write as _;
+
+use dsimg_plan::plan::{FileKind, PlannedBase, PlannedFile};
+use dsimg_plan::{Plan, Stage, Step, gather_inputs, make_plans};
+use dsimg_template::secret;
+use dsimg_template::template::{BuilderTable, Distro, Firmware, Location};
+
+use crate::arguments::{self, Format};
+use crate::environment;
+use crate::failure::{Code, Failure};
+use crate::reading::read_sound;
+use crate::secrets;
+use crate::ui::output::{print, say};
+use crate::ui::text;
+
+/// # Errors
+/// The template has errors, or a file that it names can't be read.
+pub fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
+    let (template, catalog) = read_sound(&arguments.template, &arguments.variables, "plan", &say)?;
+    check_only(&arguments.only, &template)?;
+    let key = secrets::hash_key(&template, &environment::state_folder()?)?;
+    let inputs = gather_inputs(&template, &catalog, &key)?;
+    let plans = make_plans(&template, &catalog, &inputs, &arguments.only)?;
+    match arguments.format {
+        Format::Text => print(&text::printable(&secret::describe(&plans.iter().map(describe).collect::<String>()))),
+        Format::Json => print(&as_json(&plans)?),
+    }
+}
+
+/// # Errors
+/// `--only` names a builder that the template does not have.
+pub fn check_only(only: &[String], template: &dsimg_template::Template) -> Result<(), Failure> {
+    let names: Vec<&str> = template.builders.iter().map(|builder| builder.name.as_str()).collect();
+    let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) else { return Ok(()) };
+    let failure = Failure::new(Code::Wrong, format!("`--only {unknown}`: the template has no builder of this name"));
+    Err(match dsimg_template::nearest(unknown, names.iter().copied()) {
+        Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+        None => failure.with_hint(format!("its builders: {}", names.join(", "))),
+    })
+}
+
+fn as_json(plans: &[Plan]) -> Result<String, Failure> {
+    let with_hash = |plan: &Plan| Ok(serde_json::json!({ "hash": plan.hash(), "plan": serde_json::to_value(plan)? }));
+    let plans: Result<Vec<_>, serde_json::Error> = plans.iter().map(with_hash).collect();
+    let plans = plans.map_err(|error| Failure::new(Code::Bug, "the plan can't be written as JSON").because(error))?;
+    Ok(format!("{:#}\n", serde_json::json!({ "format": 1, "plans": plans })))
+}
+
+fn describe(plan: &Plan) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{} {} on `{}`", plan.image.name, plan.image.version, plan.builder);
+    let _ = writeln!(text, "  plan      {}", plan.hash().short());
+    let _ = writeln!(text, "  base      {}", describe_base(&plan.base));
+    let _ = writeln!(text, "  machine   {}", describe_machine(&plan.machine));
+    for (name, value) in network_facts(plan) {
+        let _ = writeln!(text, "  {name:<9} {value}");
+    }
+    for (index, stage) in plan.stages.iter().enumerate() {
+        describe_stage(index + 1, plan.stages.len(), stage, &mut text);
+    }
+    text.push('\n');
+    text
+}
+
+fn describe_base(base: &PlannedBase) -> String {
+    match base {
+        PlannedBase::Bootstrap(bootstrap) => {
+            let distro = match bootstrap.distro {
+                Distro::Debian => "debian",
+                Distro::Ubuntu => "ubuntu",
+            };
+            let mirror = bootstrap.mirror.as_ref().map(|mirror| format!(", from {mirror}")).unwrap_or_default();
+            format!("{distro} {} ({}), made from packages{mirror}", bootstrap.suite, bootstrap.arch)
+        }
+        PlannedBase::Image(image) => match &image.location {
+            Location::Path(path) => path.display().to_string(),
+            Location::Url(url) => url.clone(),
+        },
+    }
+}
+
+fn describe_machine(machine: &BuilderTable) -> String {
+    let BuilderTable::Qemu(qemu) = machine;
+    let firmware = match qemu.firmware {
+        Firmware::Bios => "BIOS",
+        Firmware::Uefi => "UEFI",
+    };
+    let formats: Vec<_> = qemu.formats.iter().map(|format| format.as_str()).collect();
+    format!(
+        "{} cpus, {} of memory, a disk of {}, {firmware}; written as {}",
+        qemu.cpus,
+        qemu.memory,
+        qemu.disk,
+        formats.join(" and ")
+    )
+}
+
+fn network_facts(plan: &Plan) -> Vec<(&'static str, String)> {
+    let network = &plan.network;
+    let facts = [("proxy", &network.proxy), ("apt", &network.apt), ("pip", &network.pip), ("cran", &network.cran)];
+    facts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+}
+
+fn describe_stage(number: usize, count: usize, stage: &Stage, text: &mut String) {
+    let kind = if stage.label == stage.provisioner { String::new() } else { format!(" ({})", stage.provisioner) };
+    let _ = writeln!(text, "\n  stage {number} of {count}: {}{kind}, key {}", stage.label, stage.key.short());
+    for tool in &stage.tools {
+        let _ = writeln!(text, "    bring {tool}, for the time of the build");
+    }
+    let own = stage.steps.iter().filter(|step| matches!(step, Step::Write { .. })).count();
+    if own > 0 {
+        let _ = writeln!(text, "    write {own} files of the provisioner");
+    }
+    stage.steps.iter().for_each(|step| describe_step(step, text));
+}
+
+fn describe_step(step: &Step, text: &mut String) {
+    let _ = match step {
+        Step::Write { .. } => Ok(()),
+        Step::Upload { files } => files.iter().try_for_each(|file| writeln!(text, "    upload {}", describe_file(file))),
+        Step::Run { script, timeout, retries, may_reboot } => {
+            let name = script.rsplit('/').next().unwrap_or(script);
+            let again = if *retries > 0 { format!(", up to {retries} times again") } else { String::new() };
+            let reboot = if *may_reboot { ", may reboot" } else { "" };
+            writeln!(text, "    run {name} (within {timeout}{again}{reboot})")
+        }
+        Step::Fetch { from, to } => writeln!(text, "    fetch {from} as {}", to.display()),
+        Step::Reboot => writeln!(text, "    reboot"),
+    };
+}
+
+fn describe_file(file: &PlannedFile) -> String {
+    let from = file.source.as_ref().map(|source| format!("{} ", source.display())).unwrap_or_default();
+    match &file.kind {
+        FileKind::File { size, sha256, .. } => {
+            format!("{from}to {} ({}, sha256 {})", file.path, text::bytes(*size), sha256.short())
+        }
+        FileKind::Folder => format!("{from}to {} (a folder)", file.path),
+        FileKind::Symlink { target } => format!("{from}to {} (a link to {target})", file.path),
+        FileKind::Rendered { content, .. } => {
+            format!("{from}to {} (rendered, {})", file.path, text::bytes(content.len() as u64))
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A failure as people read it, and the exit code it gives.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use dsimg_build::BuildError;
+use dsimg_machine::{MachineError, SessionError};
+use dsimg_plan::{InputError, PlanError};
+
+/// What the exit code says; the table is in docs/exit-codes.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The build failed.
+    Build = 1,
+    /// The command or the template is wrong.
+    Wrong = 2,
+    /// This host lacks something.
+    HostNotReady = 3,
+    /// A bug in dsimg.
+    Bug = 70,
+    /// The outside failed in a way that may pass.
+    TryAgain = 75,
+    /// Ctrl-C.
+    Cancelled = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: Code,
+    what: String,
+    causes: Vec<String>,
+    /// The last lines of the command that failed in the machine.
+    output: Vec<String>,
+    /// The last lines of the machine's console.
+    console: String,
+    log: Option<PathBuf>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        let (causes, output, console) = (Vec::new(), Vec::new(), String::new());
+        Self { code, what: what.into(), causes, output, console, log: None, hint: None }
+    }
+
+    /// A file that can't be read or written; `action` is "cannot read" and the like.
+    pub fn file(action: &str, path: &Path, error: std::io::Error) -> Self {
+        let code = if error.kind() == std::io::ErrorKind::StorageFull { Code::HostNotReady } else { Code::Build };
+        Self::new(code, format!("{action} `{}`", path.display())).because(error)
+    }
+
+    #[must_use]
+    pub fn because(mut self, cause: impl std::fmt::Display) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn with_log(mut self, log: &Path) -> Self {
+        self.log = Some(log.to_owned());
+        self
+    }
+
+    /// In front of the message: which of several builders it was.
+    #[must_use]
+    pub fn of_builder(mut self, builder: &str) -> Self {
+        self.what = format!("builder `{builder}`: {}", self.what);
+        self
+    }
+
+    /// The same with every text passed through `change`, which covers secrets.
+    #[must_use]
+    pub fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
+        let texts = [&mut self.what, &mut self.console].into_iter().chain(&mut self.causes).chain(&mut self.output);
+        texts.chain(self.hint.as_mut()).for_each(|text| *text = change(text));
+        self
+    }
+
+    /// `error: …` and what is known besides, each on lines of its own; without control characters.
+    pub fn describe(&self) -> String {
+        let mut text = format!("error: {}\n", self.what);
+        for cause in &self.causes {
+            let _ = writeln!(text, "  caused by: {}", cause.replace('\n', "\n    "));
+        }
+        if !self.output.is_empty() {
+            text.push_str("the last lines of its output:\n");
+            self.output.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        if !self.console.trim().is_empty() {
+            text.push_str("the last lines of the machine's console:\n");
+            self.console.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        if let Some(log) = &self.log {
+            let _ = writeln!(text, "log: {}", log.display());
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        crate::ui::text::printable(&text)
+    }
+
+    /// The message alone, on one line.
+    pub fn summary(&self) -> &str {
+        &self.what
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let mut failure = Self::new(code_of(&error), error.to_string());
+        failure.causes = causes(&error);
+        failure.hint = error.hint();
+        collect_evidence(&error, &mut failure);
+        failure
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        BuildError::from(error).into()
+    }
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        let causes = causes(&error);
+        Self { causes, ..Self::new(Code::Wrong, error.to_string()) }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::new(Code::Wrong, error.to_string())
+    }
+}
+
+fn code_of(error: &BuildError) -> Code {
+    match error {
+        _ if error.is_cancelled() => Code::Cancelled,
+        BuildError::StageCut { source, .. } => code_of(source),
+        BuildError::Machine(MachineError::HostNotReady { .. }) => Code::HostNotReady,
+        BuildError::Machine(MachineError::Refused { .. }) => Code::Wrong,
+        BuildError::Machine(MachineError::TryAgain { .. }) => Code::TryAgain,
+        BuildError::OutputExists { .. } | BuildError::OutputForeign { .. } | BuildError::MangledSecret { .. } => {
+            Code::Wrong
+        }
+        BuildError::File { source, .. } | BuildError::Machine(MachineError::File { source, .. })
+            if source.kind() == std::io::ErrorKind::StorageFull =>
+        {
+            Code::HostNotReady
+        }
+        _ => Code::Build,
+    }
+}
+
+/// The chain below the error, each once: some errors repeat their source in their own text.
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            causes.push(text.clone());
+            said.push_str(&text);
+        }
+        next = cause.source();
+    }
+    causes
+}
+
+fn collect_evidence(error: &BuildError, failure: &mut Failure) {
+    match error {
+        BuildError::Stage { tail, .. } => failure.output.clone_from(tail),
+        BuildError::StageCut { source, .. } => collect_evidence(source, failure),
+        BuildError::Gone { console, .. } | BuildError::Machine(MachineError::Machine { console, .. }) => {
+            failure.console.clone_from(console);
+        }
+        BuildError::Machine(MachineError::Session(SessionError::Failed { .. })) => {}
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage_failure() -> BuildError {
+        BuildError::Stage {
+            stage: "python".to_owned(),
+            script: "install.sh".to_owned(),
+            status: "exited with 1".to_owned(),
+            tail: vec!["No solution found".to_owned(), "\u{1b}[31mred\u{1b}[0m".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_failed_stage_is_told_with_its_last_lines() {
+        let failure = Failure::from(stage_failure()).with_log(Path::new("/state/x.log"));
+        assert_eq!(
+            failure.describe(),
+            "error: stage `python` failed: `install.sh` exited with 1\n\
+             the last lines of its output:\n  No solution found\n  red\n\
+             log: /state/x.log\n"
+        );
+        assert_eq!(failure.code, Code::Build);
+    }
+
+    #[test]
+    fn codes_follow_the_cause() {
+        let code = |error: BuildError| Failure::from(error).code;
+        let cut = |source: BuildError| BuildError::StageCut { stage: "a".to_owned(), source: Box::new(source) };
+        assert_eq!(code(MachineError::host("x", "y").into()), Code::HostNotReady);
+        assert_eq!(code(MachineError::try_again("x", "y").into()), Code::TryAgain);
+        assert_eq!(code(MachineError::refused("x", "y").into()), Code::Wrong);
+        assert_eq!(code(cut(MachineError::try_again("x", "y").into())), Code::TryAgain);
+        assert_eq!(code(cut(BuildError::Cancelled)), Code::Cancelled);
+        assert_eq!(code(BuildError::file("cannot write", "/x", std::io::ErrorKind::StorageFull.into())), Code::HostNotReady);
+        assert_eq!(code(BuildError::OutputExists { path: "/x".into() }), Code::Wrong);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = std::io::Error::other("the disk is gone");
+        let failure = Failure::from(BuildError::file("cannot write", "/x", io));
+        assert_eq!(failure.describe().matches("the disk is gone").count(), 1);
+        let lost = SessionError::Lost { why: "reset".to_owned() };
+        let failure = Failure::from(BuildError::from(lost));
+        assert_eq!(failure.describe(), "error: the connection to the machine was lost: reset\n");
+    }
+}

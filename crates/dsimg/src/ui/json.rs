@@ -1,0 +1,69 @@
+//! `--json`: one event a line on standard output.
+
+use std::sync::Once;
+
+use dsimg_machine::{Event, Level, Reporter};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::ui::{Screen, output};
+
+/// The version of the form of the lines.
+const FORMAT: u32 = 1;
+
+/// Each line is an object with `time` (RFC 3339, UTC) and `type`; the first has the type `version`, events have the
+/// type `event` and the builder's name, and the last has the type `result`.
+#[derive(Debug, Default)]
+pub struct JsonLines {
+    begun: Once,
+}
+
+impl JsonLines {
+    fn write(&self, kind: &str, fields: Value) {
+        self.begun.call_once(|| {
+            write_line(&stamp("version", json!({ "format": FORMAT, "dsimg": env!("CARGO_PKG_VERSION") })));
+        });
+        write_line(&stamp(kind, fields));
+    }
+}
+
+impl Reporter for JsonLines {
+    fn report(&self, builder: &str, event: &Event) {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            builder: &'a str,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        if matches!(event, Event::Message { level: Level::Debug, .. }) {
+            return;
+        }
+        if let Ok(fields) = serde_json::to_value(Line { builder, event }) {
+            self.write("event", fields);
+        }
+    }
+}
+
+impl Screen for JsonLines {
+    /// Words for people go to the other stream.
+    fn say(&self, text: &str) {
+        output::say(text);
+    }
+
+    fn result(&self, builder: &str, fields: &Value) {
+        let mut fields = fields.clone();
+        fields["builder"] = json!(builder);
+        self.write("result", fields);
+    }
+}
+
+fn stamp(kind: &str, mut fields: Value) -> Value {
+    fields["type"] = json!(kind);
+    fields["time"] = json!(jiff::Timestamp::now().to_string());
+    fields
+}
+
+/// A reader that went away is no reason to stop a build.
+fn write_line(line: &Value) {
+    drop(output::print(&format!("{line}\n")));
+}

@@ -1,0 +1,41 @@
+//! Writing to the two standard streams: nothing else in this program prints.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+
+use crate::failure::{Code, Failure};
+
+/// Prints a result on standard output. A reader that went away, such as `head`, is no failure.
+///
+/// # Errors
+/// The text can't be written, for example because the disk is full.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Build, "cannot write to standard output").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error. Where that is closed there is nobody to tell.
+pub fn say(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}
+
+/// Says something and remembers it, for a log that is begun later.
+#[derive(Debug, Default)]
+pub struct Remembered(Mutex<String>);
+
+impl Remembered {
+    pub fn say(&self, text: &str) {
+        say(text);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+    }
+
+    pub fn take(&self) -> String {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

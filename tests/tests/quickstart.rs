@@ -1,0 +1,159 @@
+//! The first ten minutes: `templates/quickstart.toml` is built, and its image does what it says, on BIOS and UEFI.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dsimg_tests::{Booted, Firmware, build_image, cache_folder, dsimg, repository, run};
+use serde_json::Value;
+
+/// Built once for all tests of this file, and from the sources as they are now.
+fn quickstart() -> PathBuf {
+    static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let output = cache_folder().join("images");
+        build_image(&repository().join("templates/quickstart.toml"), &output);
+        output.join("quickstart-1.0")
+    });
+    folder.clone()
+}
+
+fn image() -> PathBuf {
+    quickstart().join("quickstart-1.0.qcow2")
+}
+
+fn manifest() -> Value {
+    let text = std::fs::read_to_string(quickstart().join("manifest.json")).expect("a build writes a manifest");
+    serde_json::from_str(&text).expect("a manifest is JSON")
+}
+
+#[test]
+fn the_image_boots_from_bios_and_is_what_the_manifest_says() {
+    let machine = Booted::start(&image(), Firmware::Bios, "14G");
+    machine.wait_for_first_boot();
+    languages_work(&machine);
+    root_has_grown(&machine);
+    packages_are_those_of_the_manifest(&machine);
+    nothing_of_the_build_is_left(&machine);
+}
+
+#[test]
+fn the_image_boots_from_uefi() {
+    let machine = Booted::start(&image(), Firmware::Uefi, "12G");
+    assert_eq!(machine.read("test -d /sys/firmware/efi && echo uefi").trim(), "uefi");
+    languages_work(&machine);
+}
+
+#[test]
+fn checksums_and_inspection_agree_with_the_files() {
+    let folder = quickstart();
+    run(Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&folder)).expect_success();
+    let inspected = run(&mut dsimg(&["inspect", &folder.to_string_lossy()])).expect_success().stdout;
+    for text in ["quickstart 1.0", "Debian GNU/Linux 13", "deb", "pypi", "boot to ssh"] {
+        assert!(inspected.contains(text), "no `{text}` in:\n{inspected}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(folder.parent().expect("a folder in a folder")).expect("it is there").collect();
+    assert!(left.iter().flatten().all(|entry| !entry.file_name().to_string_lossy().contains(".partial")), "{left:?}");
+}
+
+fn languages_work(machine: &Booted) {
+    machine.ssh("/opt/ds/bin/python -c 'import numpy, pandas'").expect_success();
+    let r = machine.read("Rscript -e 'library(jsonlite); cat(toJSON(1:3))'");
+    assert_eq!(r.trim(), "[1,2,3]");
+}
+
+fn root_has_grown(machine: &Booted) {
+    let bytes: u64 = machine.read("df --output=size -B1 / | tail -n 1").trim().parse().expect("df prints a number");
+    assert!(bytes > 12 << 30, "root has {bytes} bytes on a disk of 14 GiB");
+}
+
+/// No entry more, none less.
+fn packages_are_those_of_the_manifest(machine: &Booted) {
+    let debs = machine.read("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\\n'");
+    let debs: BTreeSet<_> =
+        debs.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect();
+    assert_eq!(recorded("deb", &["name", "version", "architecture"]), debs);
+
+    // The environment's own word, by the standard library.
+    let script = "import importlib.metadata as m, re\n\
+                  for d in m.distributions():\n    \
+                  print(re.sub(r'[-_.]+', '-', d.metadata['Name']).lower(), d.version)\n";
+    let python = machine.read(&format!("/opt/ds/bin/python - <<'EOF'\n{script}EOF\n"));
+    let python: BTreeSet<_> = python.lines().map(str::to_owned).collect();
+    assert!(python.iter().any(|line| line.starts_with("numpy ")), "{python:?}");
+    assert_eq!(recorded("pypi", &["name", "version"]), python);
+}
+
+fn recorded(ecosystem: &str, fields: &[&str]) -> BTreeSet<String> {
+    let manifest = manifest();
+    let packages = manifest["packages"].as_array().expect("packages are a list");
+    let of_ecosystem = packages.iter().filter(|package| package["ecosystem"] == ecosystem);
+    let line = |package: &Value| {
+        fields.iter().map(|field| package[field].as_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+    };
+    of_ecosystem.map(line).collect()
+}
+
+/// What hygiene promises, seen from inside a fresh boot.
+fn nothing_of_the_build_is_left(machine: &Booted) {
+    let absent = [
+        "/home/dsimg",
+        "/etc/sudoers.d/dsimg",
+        "/usr/sbin/policy-rc.d",
+        "/root/.cache",
+        "/root/.bash_history",
+        "/var/cache/dsimg",
+        "/root/.ssh/authorized_keys",
+        "/etc/apt/apt.conf.d/99dsimg",
+        "/opt/ds/bin/uv",
+    ];
+    for path in absent {
+        machine.ssh(&format!("sudo test ! -e {path}")).expect_success();
+    }
+    machine.ssh("! getent passwd dsimg").expect_success();
+    assert_eq!(machine.read("find / -xdev -name 'uv' -type f 2>/dev/null | head").trim(), "");
+    // Not from this host's trust, which the build used.
+    let authorities = machine.read("ls /usr/local/share/ca-certificates | wc -l");
+    assert_eq!(authorities.trim(), "0");
+    let id = machine.read("cat /etc/machine-id");
+    assert_eq!(id.trim().len(), 32, "{id}");
+}
+
+#[test]
+fn the_finished_disk_has_no_identity() {
+    // Read from the file itself: what a boot writes is not yet in it.
+    let look = |script: &str| guestfs(&image(), script);
+    assert_eq!(look("cat /etc/machine-id"), "");
+    assert_eq!(look("ls /etc/ssh | grep -c ssh_host_ || true").trim(), "0");
+    assert_eq!(look("ls -A /var/lib/cloud").trim(), "");
+    assert_eq!(
+        look("ls -A /var/lib/apt/lists /var/cache/apt/archives 2>/dev/null | grep -c '\\.deb$\\|Packages' || true")
+            .trim(),
+        "0"
+    );
+    assert_eq!(look("test -e /var/lib/systemd/random-seed && echo seed || true").trim(), "");
+    assert_eq!(look("grep -rl 'dsimg' /home /root /etc/ssh 2>/dev/null || true").trim(), "");
+}
+
+/// Runs a script with the image's root partition as `/`, mounted read-only, without a boot.
+fn guestfs(image: &Path, script: &str) -> String {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let raw = folder.path().join("disk.raw");
+    run(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(image).arg(&raw)).expect_success();
+    let program = "set -eu; raw=$1 folder=$2 script=$3\n\
+        start=$(sfdisk -J \"$raw\" | python3 -c 'import json,sys; t=json.load(sys.stdin)[\"partitiontable\"]; \
+        p=max(t[\"partitions\"], key=lambda p: p[\"size\"]); print(p[\"start\"]*512, p[\"size\"]*512)')\n\
+        set -- $start; mkdir \"$folder/root\"\n\
+        mount -o ro,noload,loop,offset=$1,sizelimit=$2 \"$raw\" \"$folder/root\"\n\
+        trap 'umount \"$folder/root\"' EXIT\n\
+        chroot \"$folder/root\" /bin/sh -c \"$script\"";
+    let mut command = as_root();
+    command.args(["bash", "-c", program, "look"]).arg(&raw).arg(folder.path()).arg(script);
+    run(&mut command).expect_success().stdout
+}
+
+fn as_root() -> Command {
+    let is_root = run(Command::new("id").arg("-u")).stdout.trim() == "0";
+    Command::new(if is_root { "env" } else { "sudo" })
+}

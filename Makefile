@@ -22,7 +22,7 @@ test: host-packages-test lint ## everything: format, lints, unit, snapshot and f
 lint: ## format and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck scripts/*.sh tests/*/*.sh
+	shellcheck --severity=warning scripts/*.sh tests/*/*.sh
 
 bench: host-packages-test build ## dsimg beside Packer, see tests/bench
 	tests/bench/run.sh

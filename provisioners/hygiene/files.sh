@@ -13,6 +13,17 @@ remove() {
   if ((${#there[@]})); then rm -rf --one-file-system -- "${there[@]}"; fi
 }
 
+# `wipe PATH…`: like `remove`, but what the files hold is overwritten first. A file system gives back only whole
+# runs of blocks, so that the content of small files may otherwise stay in the image's raw bytes.
+wipe() {
+  local path files=()
+  for path in "$@"; do
+    if [[ -f $path && ! -L $path ]]; then files+=("$path"); fi
+  done
+  if ((${#files[@]})); then shred --iterations=0 --zero -- "${files[@]}"; fi
+  remove "$@"
+}
+
 # `empty_folder FOLDER…`: removes all that is in them; the folders stay, whose owner and mode services count on.
 empty_folder() {
   local folder content=()

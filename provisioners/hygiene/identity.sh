@@ -13,7 +13,7 @@ reset_machine_id() {
 # H2: cloud-init makes new ones at the first boot, and a service of dsimg's own bases where no cloud is. Where the
 # template took cloud-init out of another base, ssh makes them.
 remove_host_keys() {
-  remove /etc/ssh/ssh_host_*
+  wipe /etc/ssh/ssh_host_*
   [[ ! -e /usr/bin/cloud-init || -e /etc/cloud/cloud-init.disabled ]] || return 0
   [[ -e /usr/sbin/sshd && ! -e /etc/systemd/system/dsimg-host-key.service ]] || return 0
   mkdir -p /etc/systemd/system/ssh.service.d
@@ -25,6 +25,7 @@ remove_host_keys() {
 # H11 to H13: all that it remembers of this machine, the seed folder and what it wrote into /etc from them.
 # Scripts below /var/lib/cloud/scripts may be the template's and stay.
 remove_cloud_init_state() {
+  wipe /var/lib/cloud/instances/*/*
   remove /var/lib/cloud/{instance,instances,data,sem,handlers,seed} \
     /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
     /etc/systemd/network/10-cloud-init-* /etc/NetworkManager/system-connections/cloud-init-* \
@@ -52,4 +53,7 @@ reset_network_identity() {
 }
 
 # H16, and when timers last ran.
-reset_random_seed() { remove /var/lib/systemd/{random-seed,credential.secret} /var/lib/systemd/timers/stamp-*; }
+reset_random_seed() {
+  wipe /var/lib/systemd/{random-seed,credential.secret}
+  remove /var/lib/systemd/timers/stamp-*
+}

@@ -20,12 +20,14 @@ build_keys() {
 }
 
 remove_key_lines() { # FILE
-  [[ -f $1 ]] || return 0
-  grep -vFf /run/dsimg/build-keys "$1" >/run/dsimg/authorized || true
+  local left
+  has_line_with AAAA "$1" || return 0
+  left=$(grep -vFf /run/dsimg/build-keys "$1" || true)
+  [[ $left != "$(<"$1")" ]] || return 0
+  shred --iterations=0 --zero -- "$1"
   # Written through, so that the file keeps its owner and mode.
-  cat /run/dsimg/authorized >"$1"
-  rm -f /run/dsimg/authorized
-  if [[ ! $(<"$1") =~ [^[:space:]] ]]; then rm -f "$1"; fi
+  printf '%s\n' "$left" >"$1"
+  if [[ ! $left =~ [^[:space:]] ]]; then rm -f "$1"; fi
   rmdir --ignore-fail-on-non-empty "${1%/*}"
 }
 

@@ -42,7 +42,6 @@ remove_caches() {
   for home in "${homes[@]}"; do
     if [[ -d $home/.cache ]]; then rmdir --ignore-fail-on-non-empty "$home/.cache"; fi
   done
-  empty_folder /var/cache/man
   remove /var/cache/dsimg /var/cache/ldconfig/aux-cache
 }
 

@@ -1,9 +1,5 @@
 //! `manifest.json`: what is in an image, stage by stage.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
 
 /// The version of the form; a reader refuses others.
@@ -153,47 +149,16 @@ pub struct Duration {
     pub ms: u64,
 }
 
-/// The manifest's name in an image's folder.
-pub const FILE_NAME: &str = "manifest.json";
-
 /// Why a manifest can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("cannot read `{}`", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("`{}` is not JSON", path.display())]
-    Syntax { path: PathBuf, source: serde_json::Error },
+    #[error("it is not JSON: {0}")]
+    Syntax(serde_json::Error),
     /// JSON of something else, or with keys that this form does not have.
-    #[error("`{}` is not the manifest of an image", path.display())]
-    Form { path: PathBuf, source: serde_json::Error },
-    #[error("`{}` has format {found}, and this version of dsimg reads format {FORMAT}", path.display())]
-    Format { path: PathBuf, found: u64 },
-}
-
-impl ManifestError {
-    /// What to do next, when something is known that helps.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unreadable { source, .. } if source.kind() == ErrorKind::NotFound => {
-                Some("give an image's folder, or the `manifest.json` in it")
-            }
-            Self::Format { .. } => Some("read it with the version of dsimg that wrote it, or a newer one"),
-            _ => None,
-        }
-    }
-}
-
-/// Reads a manifest, or the one in an image's folder.
-///
-/// # Errors
-/// It can't be read, is no JSON, not a manifest, or one of another format.
-pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
-    let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-    match fs::read(&path) {
-        Ok(bytes) => Manifest::from_json(&bytes, &path),
-        Err(source) => Err(ManifestError::Unreadable { path, source }),
-    }
+    #[error("it is not a manifest of an image: {0}")]
+    Form(serde_json::Error),
+    #[error("its format is {found}, and this version of dsimg reads format {FORMAT}")]
+    Format { found: u64 },
 }
 
 impl Manifest {
@@ -205,20 +170,16 @@ impl Manifest {
         text
     }
 
-    /// Reads what [`Manifest::to_json`] wrote; `path` is where, for errors.
+    /// Reads what [`Manifest::to_json`] wrote.
     ///
     /// # Errors
     /// It is no JSON, not a manifest, or one of another format.
-    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, ManifestError> {
-        let path = path.to_owned();
-        let value: serde_json::Value = match serde_json::from_slice(bytes) {
-            Ok(value) => value,
-            Err(source) => return Err(ManifestError::Syntax { path, source }),
-        };
+    pub fn from_json(text: &str) -> Result<Self, ManifestError> {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(ManifestError::Syntax)?;
         // Looked at first: another format's keys may be others.
         match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(found) if found != u64::from(FORMAT) => Err(ManifestError::Format { path, found }),
-            _ => serde_json::from_value(value).map_err(|source| ManifestError::Form { path, source }),
+            Some(found) if found != u64::from(FORMAT) => Err(ManifestError::Format { found }),
+            _ => serde_json::from_value(value).map_err(ManifestError::Form),
         }
     }
 

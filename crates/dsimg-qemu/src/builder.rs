@@ -1,6 +1,6 @@
 //! The builder: QEMU on this host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
@@ -62,6 +62,14 @@ impl QemuBuilder {
     pub fn with_programs(mut self, qemu: impl Into<PathBuf>, qemu_img: impl Into<PathBuf>) -> Self {
         (self.qemu, self.qemu_img) = (qemu.into(), qemu_img.into());
         self
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.qemu
+    }
+
+    pub(crate) fn image_program(&self) -> &Path {
+        &self.qemu_img
     }
 
     /// Asked once in the life of the builder.
@@ -129,5 +137,46 @@ impl Builder for QemuBuilder {
 
     async fn reclaim(&self, left: &Resource) -> Result<(), MachineError> {
         reclaim::reclaim(left).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestRun;
+
+    /// A QEMU that says its version, and on which KVM aborts.
+    const NO_KVM: &str = "case $1 in --version) echo 'QEMU emulator version 9.9.9 (test)' ;;\n\
+        *) echo 'qemu: error: failed to set MSR 0x10a' >&2; exit 1 ;; esac";
+
+    #[tokio::test]
+    async fn a_broken_kvm_is_told_once_and_tcg_is_used() {
+        if !Path::new("/dev/kvm").exists() {
+            eprintln!("skipped: no /dev/kvm on this host");
+            return;
+        }
+        let run = TestRun::new();
+        let builder = QemuBuilder::new("").with_programs(run.script(NO_KVM), "qemu-img");
+        for _ in 0..2 {
+            let chosen = builder.accelerator(template::Accelerator::Auto, &run.context).await.unwrap();
+            assert_eq!(chosen, Accelerator::Tcg);
+        }
+        let messages = run.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].starts_with("KVM does not work on this host ("), "{messages:?}");
+        assert!(messages[0].contains("failed to set MSR 0x10a"), "{messages:?}");
+        let error = builder.accelerator(template::Accelerator::Kvm, &run.context).await.unwrap_err();
+        assert!(matches!(error, MachineError::HostNotReady { .. }), "{error:?}");
+        // Another builder on this host finds the answer.
+        assert!(run.context.cache.join("accelerator.json").exists());
+    }
+
+    #[tokio::test]
+    async fn tcg_asks_for_no_probe() {
+        let run = TestRun::new();
+        let builder = QemuBuilder::new("").with_programs("/no/such/qemu", "/no/such/qemu-img");
+        let chosen = builder.accelerator(template::Accelerator::Tcg, &run.context).await.unwrap();
+        assert_eq!(chosen, Accelerator::Tcg);
+        assert_eq!(run.messages(), [""; 0]);
     }
 }

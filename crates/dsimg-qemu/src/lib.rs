@@ -9,6 +9,7 @@ mod builder;
 mod condition;
 mod console;
 mod disk;
+mod examine;
 mod firmware;
 mod image;
 mod machine;
@@ -24,4 +25,5 @@ mod testing;
 mod vm;
 
 pub use builder::QemuBuilder;
+pub use examine::{Finding, State};
 pub use machine::QemuMachine;

@@ -20,7 +20,7 @@ const FIRST_WITH_EXIT: Version = Version { major: 10, minor: 1 };
 /// QEMU's own needs beside the guest's memory.
 const QEMU_MEMORY: u64 = 256 << 20;
 /// No build fits into less.
-const LEAST_ROOM: u64 = 3 << 30;
+pub(crate) const LEAST_ROOM: u64 = 3 << 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
@@ -30,10 +30,16 @@ pub(crate) struct Version {
 
 impl Version {
     /// From `QEMU emulator version 10.0.2 (…)` or `qemu-img version 10.0.2 (…)`.
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let number = line.split_once("version ")?.1.split_whitespace().next()?;
         let mut parts = number.split('.').map(|part| part.parse().ok());
         Some(Self { major: parts.next()??, minor: parts.next()?? })
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
     }
 }
 
@@ -81,13 +87,13 @@ pub(crate) async fn versions(qemu: &Path, qemu_img: &Path, run: &RunContext) -> 
     Ok(Versions { qemu_line: emulator_line, exits_with_parent })
 }
 
-async fn ask(qemu: &Path, question: &str, run: &RunContext) -> Result<String, MachineError> {
+pub(crate) async fn ask(qemu: &Path, question: &str, run: &RunContext) -> Result<String, MachineError> {
     let tool = Tool::new(qemu, "qemu-system-x86", format!("ask QEMU for its `{question}`")).arg(question);
     let answer = tool.limit(Duration::from_secs(30)).run(run).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn check_version(program: &str, line: &str) -> Result<Version, MachineError> {
+pub(crate) fn check_version(program: &str, line: &str) -> Result<Version, MachineError> {
     let Version { major, minor } = OLDEST;
     match Version::parse(line) {
         Some(version) if version >= OLDEST => Ok(version),
@@ -130,7 +136,7 @@ fn check_memory(wanted: ByteSize, available: Option<u64>) -> Result<(), MachineE
 }
 
 /// `MemAvailable` of `/proc/meminfo` (proc(5)), in bytes.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -153,7 +159,7 @@ fn check_room(folder: &Path, what: &str, free: Option<u64>) -> Result<(), Machin
 }
 
 /// What a user without special rights may still write where the folder is, or will be.
-fn free_bytes(folder: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let existing = folder.ancestors().find(|folder| folder.exists())?;
     let status = rustix::fs::statvfs(existing).ok()?;
     Some(status.f_bavail * status.f_frsize)

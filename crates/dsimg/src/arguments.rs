@@ -6,15 +6,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// One TOML template to a bootable machine image with everything a data-science team works with.
 #[derive(Debug, Parser)]
-#[command(name = "dsimg", version, max_term_width = 100, after_help = "\
-Start with `dsimg init`, then `dsimg build template.toml`. Exit codes are in docs/exit-codes.md.")]
-pub struct Arguments {
+#[command(
+    name = "dsimg",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Start with `dsimg init`, then `dsimg build template.toml`. Exit codes are in docs/exit-codes.md."
+)]
+pub(crate) struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Build an image from a template.
     Build(Build),
     /// Show what a build would do, and change nothing.
@@ -23,10 +28,6 @@ pub enum Command {
     Validate(Validate),
     /// Show what is in an image: its manifest, as people read it.
     Inspect(Inspect),
-    /// Look whether this host has what builds need, and how to install what is missing.
-    Doctor(Doctor),
-    /// Write a commented template to start from.
-    Init(Init),
     /// Print the JSON Schema of templates, for editors.
     Schema(Schema),
     /// Print completions for a shell.
@@ -35,7 +36,7 @@ pub enum Command {
 
 /// Values for the template's variables. `DSIMG_VAR_name` in the environment comes last.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Variables {
+pub(crate) struct Variables {
     /// Set a variable of the template; beats files and the environment.
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub flags: Vec<(String, String)>,
@@ -45,7 +46,7 @@ pub struct Variables {
 }
 
 #[derive(Debug, Args)]
-pub struct Build {
+pub(crate) struct Build {
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
@@ -70,7 +71,7 @@ pub struct Build {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnError {
+pub(crate) enum OnError {
     /// Remove it.
     Cleanup,
     /// Keep it running until Ctrl-C, and say how to log in.
@@ -80,7 +81,7 @@ pub enum OnError {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Bars at a terminal, plain lines elsewhere.
     Auto,
     /// Bars, whatever standard error is.
@@ -92,7 +93,7 @@ pub enum Progress {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -100,7 +101,7 @@ pub enum Format {
 }
 
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
@@ -112,7 +113,7 @@ pub struct Plan {
 }
 
 #[derive(Debug, Args)]
-pub struct Validate {
+pub(crate) struct Validate {
     #[arg(required = true, value_name = "TEMPLATE")]
     pub templates: Vec<PathBuf>,
     #[command(flatten)]
@@ -122,7 +123,7 @@ pub struct Validate {
 }
 
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// An image's folder, or a manifest file.
     #[arg(value_name = "DIR|FILE")]
     pub image: PathBuf,
@@ -134,13 +135,13 @@ pub struct Inspect {
 }
 
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// The file to write.
     #[arg(default_value = "template.toml")]
     pub file: PathBuf,
@@ -156,14 +157,14 @@ pub struct Init {
 }
 
 #[derive(Debug, Args)]
-pub struct Schema {
+pub(crate) struct Schema {
     /// A template whose `provisioners/` folder takes part in the schema.
     #[arg(value_name = "TEMPLATE")]
     pub template: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Completions {
+pub(crate) struct Completions {
     pub shell: clap_complete::Shell,
 }
 

@@ -16,7 +16,7 @@ const COMMON: &str = "common";
 ///
 /// # Errors
 /// The definitions beside the template that were not accepted.
-pub fn read(template: &Path) -> Result<Catalog, Vec<Rejected>> {
+pub(crate) fn read(template: &Path) -> Result<Catalog, Vec<Rejected>> {
     let mut catalog = shipped()?;
     let beside = template.parent().unwrap_or(Path::new("")).join("provisioners");
     let (own, rejected) = read_provisioners(&beside);
@@ -31,7 +31,7 @@ pub fn read(template: &Path) -> Result<Catalog, Vec<Rejected>> {
 ///
 /// # Errors
 /// One of them has a mistake in it; the tests make sure that none has.
-pub fn shipped() -> Result<Catalog, Vec<Rejected>> {
+pub(crate) fn shipped() -> Result<Catalog, Vec<Rejected>> {
     let mut catalog = Catalog::default();
     let mut rejected = Vec::new();
     for folder in SHIPPED.dirs() {

@@ -14,7 +14,7 @@ const VARIABLE_PREFIX: &str = "DSIMG_VAR_";
 ///
 /// # Errors
 /// There is no home folder to put it in.
-pub fn cache_folder() -> Result<PathBuf, Failure> {
+pub(crate) fn cache_folder() -> Result<PathBuf, Failure> {
     own_folder("DSIMG_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
 }
 
@@ -22,23 +22,25 @@ pub fn cache_folder() -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// There is no home folder to put it in.
-pub fn state_folder() -> Result<PathBuf, Failure> {
+pub(crate) fn state_folder() -> Result<PathBuf, Failure> {
     own_folder("DSIMG_STATE_DIR", "XDG_STATE_HOME", ".local/state")
 }
 
 /// Everything that `{{ env.X }}` may name; what is not UTF-8 is left out.
-pub fn all() -> BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+pub(crate) fn all() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Values for the template's variables, by their names.
-pub fn template_variables() -> BTreeMap<String, String> {
+pub(crate) fn template_variables() -> BTreeMap<String, String> {
     let named = |(name, value): (String, String)| Some((name.strip_prefix(VARIABLE_PREFIX)?.to_owned(), value));
     all().into_iter().filter_map(named).collect()
 }
 
 /// The proxies, in small or capital letters.
-pub fn proxies() -> ProxyEnvironment {
+pub(crate) fn proxies() -> ProxyEnvironment {
     let read = |name: &str| text(name).or_else(|| text(&name.to_uppercase()));
     ProxyEnvironment {
         // `HTTP_PROXY` in capitals is what a CGI client may set; small letters only, as curl does it.
@@ -50,24 +52,25 @@ pub fn proxies() -> ProxyEnvironment {
 }
 
 /// Whether the user wants no colours: <https://no-color.org>.
-pub fn no_colour() -> bool {
+pub(crate) fn no_colour() -> bool {
     text("NO_COLOR").is_some() || text("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether the terminal can't redraw lines.
-pub fn no_movement() -> bool {
+pub(crate) fn no_movement() -> bool {
     text("TERM").is_none_or(|term| term == "dumb")
 }
 
 /// The value of a variable that is set and not empty.
-pub fn text(name: &str) -> Option<String> {
+pub(crate) fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn own_folder(own: &str, standard: &str, below_home: &str) -> Result<PathBuf, Failure> {
     let absolute = |path: PathBuf| {
-        std::path::absolute(&path)
-            .map_err(|error| Failure::new(Code::HostNotReady, format!("cannot find `{}`", path.display())).because(error))
+        std::path::absolute(&path).map_err(|error| {
+            Failure::new(Code::HostNotReady, format!("cannot find `{}`", path.display())).because(error)
+        })
     };
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = folder(own) {

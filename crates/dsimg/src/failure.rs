@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dsimg_build::BuildError;
-use dsimg_machine::{MachineError, SessionError};
+use dsimg_machine::MachineError;
 use dsimg_plan::{InputError, PlanError};
 
 /// What the exit code says; the table is in docs/exit-codes.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub(crate) enum Code {
     /// The build failed.
     Build = 1,
     /// The command or the template is wrong.
@@ -34,9 +34,15 @@ impl From<Code> for ExitCode {
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
-pub struct Failure {
-    pub code: Code,
+pub(crate) struct Failure {
+    pub(crate) code: Code,
     what: String,
+    known: Box<Known>,
+}
+
+/// What is known beside the message.
+#[derive(Debug, Default)]
+struct Known {
     causes: Vec<String>,
     /// The last lines of the command that failed in the machine.
     output: Vec<String>,
@@ -47,75 +53,80 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(code: Code, what: impl Into<String>) -> Self {
-        let (causes, output, console) = (Vec::new(), Vec::new(), String::new());
-        Self { code, what: what.into(), causes, output, console, log: None, hint: None }
+    pub(crate) fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), known: Box::default() }
     }
 
     /// A file that can't be read or written; `action` is "cannot read" and the like.
-    pub fn file(action: &str, path: &Path, error: std::io::Error) -> Self {
+    pub(crate) fn file(action: &str, path: &Path, error: std::io::Error) -> Self {
         let code = if error.kind() == std::io::ErrorKind::StorageFull { Code::HostNotReady } else { Code::Build };
         Self::new(code, format!("{action} `{}`", path.display())).because(error)
     }
 
     #[must_use]
-    pub fn because(mut self, cause: impl std::fmt::Display) -> Self {
-        self.causes.push(cause.to_string());
+    pub(crate) fn because(mut self, cause: impl std::fmt::Display) -> Self {
+        self.known.causes.push(cause.to_string());
         self
     }
 
     #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.known.hint = Some(hint.into());
         self
     }
 
     #[must_use]
-    pub fn with_log(mut self, log: &Path) -> Self {
-        self.log = Some(log.to_owned());
+    pub(crate) fn with_log(mut self, log: &Path) -> Self {
+        self.known.log = Some(log.to_owned());
         self
+    }
+
+    #[must_use]
+    pub(crate) fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 
     /// In front of the message: which of several builders it was.
     #[must_use]
-    pub fn of_builder(mut self, builder: &str) -> Self {
+    pub(crate) fn of_builder(mut self, builder: &str) -> Self {
         self.what = format!("builder `{builder}`: {}", self.what);
         self
     }
 
     /// The same with every text passed through `change`, which covers secrets.
     #[must_use]
-    pub fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
-        let texts = [&mut self.what, &mut self.console].into_iter().chain(&mut self.causes).chain(&mut self.output);
-        texts.chain(self.hint.as_mut()).for_each(|text| *text = change(text));
+    pub(crate) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
+        let Known { causes, output, console, hint, .. } = &mut *self.known;
+        let texts = [&mut self.what, console].into_iter().chain(causes).chain(output);
+        texts.chain(hint).for_each(|text| *text = change(text));
         self
     }
 
     /// `error: …` and what is known besides, each on lines of its own; without control characters.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut text = format!("error: {}\n", self.what);
-        for cause in &self.causes {
+        for cause in &self.known.causes {
             let _ = writeln!(text, "  caused by: {}", cause.replace('\n', "\n    "));
         }
-        if !self.output.is_empty() {
+        if !self.known.output.is_empty() {
             text.push_str("the last lines of its output:\n");
-            self.output.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+            self.known.output.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
-        if !self.console.trim().is_empty() {
+        if !self.known.console.trim().is_empty() {
             text.push_str("the last lines of the machine's console:\n");
-            self.console.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+            self.known.console.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.known.log {
             let _ = writeln!(text, "log: {}", log.display());
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.known.hint {
             let _ = writeln!(text, "hint: {hint}");
         }
         crate::ui::text::printable(&text)
     }
 
     /// The message alone, on one line.
-    pub fn summary(&self) -> &str {
+    pub(crate) fn summary(&self) -> &str {
         &self.what
     }
 }
@@ -123,8 +134,8 @@ impl Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let mut failure = Self::new(code_of(&error), error.to_string());
-        failure.causes = causes(&error);
-        failure.hint = error.hint();
+        failure.known.causes = causes(&error);
+        failure.known.hint = error.hint();
         collect_evidence(&error, &mut failure);
         failure
     }
@@ -138,8 +149,7 @@ impl From<MachineError> for Failure {
 
 impl From<InputError> for Failure {
     fn from(error: InputError) -> Self {
-        let causes = causes(&error);
-        Self { causes, ..Self::new(Code::Wrong, error.to_string()) }
+        causes(&error).into_iter().fold(Self::new(Code::Wrong, error.to_string()), Self::because)
     }
 }
 
@@ -186,18 +196,19 @@ fn causes(error: &dyn Error) -> Vec<String> {
 
 fn collect_evidence(error: &BuildError, failure: &mut Failure) {
     match error {
-        BuildError::Stage { tail, .. } => failure.output.clone_from(tail),
+        BuildError::Stage { tail, .. } => failure.known.output.clone_from(tail),
         BuildError::StageCut { source, .. } => collect_evidence(source, failure),
         BuildError::Gone { console, .. } | BuildError::Machine(MachineError::Machine { console, .. }) => {
-            failure.console.clone_from(console);
+            failure.known.console.clone_from(console);
         }
-        BuildError::Machine(MachineError::Session(SessionError::Failed { .. })) => {}
         _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use dsimg_machine::SessionError;
+
     use super::*;
 
     fn stage_failure() -> BuildError {
@@ -230,7 +241,10 @@ mod tests {
         assert_eq!(code(MachineError::refused("x", "y").into()), Code::Wrong);
         assert_eq!(code(cut(MachineError::try_again("x", "y").into())), Code::TryAgain);
         assert_eq!(code(cut(BuildError::Cancelled)), Code::Cancelled);
-        assert_eq!(code(BuildError::file("cannot write", "/x", std::io::ErrorKind::StorageFull.into())), Code::HostNotReady);
+        assert_eq!(
+            code(BuildError::file("cannot write", "/x", std::io::ErrorKind::StorageFull.into())),
+            Code::HostNotReady
+        );
         assert_eq!(code(BuildError::OutputExists { path: "/x".into() }), Code::Wrong);
     }
 

@@ -18,7 +18,7 @@ use crate::ui;
 
 /// A file with what is wrong in it.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub(crate) struct Checked {
     pub path: PathBuf,
     pub text: String,
     pub problems: Vec<Problem>,
@@ -26,23 +26,23 @@ pub struct Checked {
 
 impl Checked {
     /// The problems as people read them.
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let style = if ui::colours() { Style::Coloured } else { Style::Plain };
         report::report(&self.problems, &self.text, &self.path, style)
     }
 
-    pub fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         report::records(&self.problems, &self.text)
     }
 
-    pub fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         has_errors(&self.problems)
     }
 }
 
 /// What came of reading a template: it and its warnings, or the files that have errors in them.
 #[derive(Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     pub template: Option<Template>,
     pub catalog: Catalog,
     /// The template's file first; then others that have problems.
@@ -53,7 +53,7 @@ pub struct Reading {
 ///
 /// # Errors
 /// A file can't be read; what is wrong inside files is in the [`Reading`].
-pub fn read(path: &Path, variables: &Variables, build_id: &str) -> Result<Reading, Failure> {
+pub(crate) fn read(path: &Path, variables: &Variables, build_id: &str) -> Result<Reading, Failure> {
     let bytes = read_file(path, "template")?;
     let (catalog, mut others) = match catalog::read(path) {
         Ok(catalog) => (Some(catalog), Vec::new()),
@@ -91,7 +91,7 @@ fn parse(
 }
 
 /// `2026-11-21T05:43:02.123Z` without the fraction.
-pub fn whole_seconds(time: &str) -> String {
+pub(crate) fn whole_seconds(time: &str) -> String {
     time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 
@@ -109,9 +109,9 @@ fn given_variables(
     }
     for path in &variables.files {
         let bytes = read_file(path, "file of variables")?;
-        let parsed = decode(&bytes).map_err(|problem| (String::new(), vec![problem])).and_then(|text| {
-            parse_variable_file(text).map_err(|problems| (text.to_owned(), problems))
-        });
+        let parsed = decode(&bytes)
+            .map_err(|problem| (String::new(), vec![problem]))
+            .and_then(|text| parse_variable_file(text).map_err(|problems| (text.to_owned(), problems)));
         match parsed {
             Ok(values) => {
                 for (name, value) in values {
@@ -149,7 +149,7 @@ fn from_rejected(rejected: Rejected) -> Checked {
 ///
 /// # Errors
 /// The template, its variables or its provisioners have errors.
-pub fn read_sound(
+pub(crate) fn read_sound(
     path: &Path,
     variables: &Variables,
     build_id: &str,

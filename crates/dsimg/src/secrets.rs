@@ -13,7 +13,7 @@ use crate::failure::Failure;
 const KEY_LENGTH: usize = 32;
 
 /// Covers the template's secrets and the passwords in the URLs of proxies and mirrors.
-pub fn masker(template: &Template, proxies: &ProxyEnvironment) -> Masker {
+pub(crate) fn masker(template: &Template, proxies: &ProxyEnvironment) -> Masker {
     let secrets = template.secrets.values().map(|secret| secret.expose().to_owned());
     let network = &template.network;
     let urls = [&network.proxy, &network.apt, &network.pip, &network.cran, &proxies.http, &proxies.https, &proxies.all];
@@ -23,7 +23,7 @@ pub fn masker(template: &Template, proxies: &ProxyEnvironment) -> Masker {
 }
 
 /// The sensitive variables whose values are too short to be covered.
-pub fn too_short(template: &Template) -> Vec<&str> {
+pub(crate) fn too_short(template: &Template) -> Vec<&str> {
     let short = template.secrets.iter().filter(|(_, secret)| (1..SHORTEST_SECRET).contains(&secret.expose().len()));
     short.map(|(name, _)| name.as_str()).collect()
 }
@@ -59,7 +59,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// The key can't be read or made.
-pub fn hash_key(template: &Template, state: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn hash_key(template: &Template, state: &Path) -> Result<Vec<u8>, Failure> {
     if template.secrets.is_empty() {
         return Ok(Vec::new());
     }

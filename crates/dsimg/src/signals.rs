@@ -11,7 +11,7 @@ use crate::ui::Screen;
 
 /// What the signals do to a build.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub(crate) struct Stop {
     pub cancel: CancellationToken,
     pub hurry: CancellationToken,
 }
@@ -21,7 +21,7 @@ pub struct Stop {
 ///
 /// # Errors
 /// The system has no room for a thread or refuses the handlers.
-pub fn watch(screen: Arc<dyn Screen>, ledger: PathBuf) -> Result<Stop, Failure> {
+pub(crate) fn watch(screen: Arc<dyn Screen>, ledger: PathBuf) -> Result<Stop, Failure> {
     let failed = |error: std::io::Error| Failure::new(Code::HostNotReady, "cannot watch for signals").because(error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let stop = Stop::default();

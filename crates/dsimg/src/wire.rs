@@ -9,7 +9,7 @@ use dsimg_qemu::QemuBuilder;
 use dsimg_template::template::BuilderTable;
 
 /// The builder that carries out the plan; relative paths in it start from the template's folder.
-pub fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEnvironment) -> Box<dyn Builder> {
+pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEnvironment) -> Box<dyn Builder> {
     match &plan.machine {
         BuilderTable::Qemu(_) => Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone())),
     }
@@ -19,7 +19,7 @@ pub fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEnvironme
 ///
 /// # Errors
 /// It can't be freed, or does not look like dsimg's.
-pub async fn reclaim(left: &Resource) -> Result<(), MachineError> {
+pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Folder { .. } | Resource::Process { .. } => QemuBuilder::new("").reclaim(left).await,
     }

@@ -13,6 +13,12 @@ mod store;
 mod suites;
 mod tree;
 
+/// What a host must have for it.
+pub(crate) mod needs {
+    pub(crate) use super::sources::{keyring, keyring_package};
+    pub(crate) use super::tree::is_program;
+}
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,8 @@ mod inspect;
 mod store;
 mod unpack;
 
+pub(crate) use bootstrap::needs as bootstrap_needs;
+
 pub(crate) use bootstrap::remove_tree;
 
 use std::path::Path;

@@ -77,7 +77,7 @@ impl Place {
         let untouched =
             metadata.len() == description.size && (metadata.mtime(), metadata.mtime_nsec()) == description.modified;
         // The cache may have been moved as a whole.
-        untouched.then(|| BaseImage { path, ..description.base })
+        untouched.then_some(BaseImage { path, ..description.base })
     }
 
     /// An empty folder on the same disk in which the base is put together; gone when dropped.

@@ -1,3 +1,4 @@
+use std::process::Command;
 use std::time::Instant;
 
 use dsimg_machine::{Builder, RemoteCommand};
@@ -46,6 +47,100 @@ fn plan(machine: QemuTable) -> Plan {
         network: Network::default(),
         stages: Vec::new(),
     }
+}
+
+/// A qcow2 that is `content` and then zeros up to 1 MiB.
+fn base(run: &TestRun, content: &[u8]) -> BaseImage {
+    let (raw, path) = (run.context.cache.join("base.raw"), run.context.cache.join("base.qcow2"));
+    let mut bytes = content.to_vec();
+    bytes.resize(1 << 20, 0);
+    std::fs::write(&raw, bytes).unwrap();
+    let convert = Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&path).status();
+    assert!(convert.unwrap().success());
+    let sha256 = Digest::of_bytes(&std::fs::read(&path).unwrap());
+    BaseImage { path, sha256, description: "a test".to_owned(), virtual_size: 1 << 20, user: "debian".to_owned() }
+}
+
+fn small() -> QemuTable {
+    QemuTable { memory: ByteSize(64 << 20), disk: ByteSize(8 << 20), formats: vec![DiskFormat::Qcow2], ..table() }
+}
+
+fn work_files(run: &TestRun) -> Vec<std::ffi::OsString> {
+    std::fs::read_dir(&run.context.work).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[tokio::test]
+async fn a_machine_that_finds_nothing_to_boot_is_told_with_its_console() {
+    let run = TestRun::new();
+    let builder = QemuBuilder::new("");
+    let machine = builder.boot(&base(&run, b""), &plan(small()), &run.context).await.unwrap();
+    let Err(error) = machine.connect().await else { panic!("nobody can be there") };
+    let MachineError::Machine { what, console, .. } = error else { panic!("{error:?}") };
+    assert_eq!(what, "the machine did not come up: the firmware found nothing to boot on the disk");
+    assert!(console.contains("No bootable device."), "{console}");
+    machine.stop().await.unwrap();
+    assert!(work_files(&run).is_empty());
+    assert_eq!(run.context.ledger.open_entries().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_boot_has_a_limit_and_watches_cancel() {
+    let run = TestRun::new();
+    // A guest that does nothing, for ever: `jmp .`
+    let mut sector = vec![0; 512];
+    sector[..2].copy_from_slice(&[0xeb, 0xfe]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    let mut plan = plan(small());
+    let BuilderTable::Qemu(table) = &mut plan.machine;
+    table.boot_timeout = Timeout { seconds: 1 };
+    let mut machine = QemuBuilder::new("").boot(&base(&run, &sector), &plan, &run.context).await.unwrap();
+    let Err(error) = machine.connect().await else { panic!("nobody can be there") };
+    assert!(error.to_string().starts_with("nobody could log in within 4 s; last seen: "), "{error}");
+    assert!(error.hint().unwrap().contains("boot_timeout"));
+    run.context.cancel.cancel();
+    assert!(matches!(machine.connect().await, Err(MachineError::Cancelled)));
+    assert!(matches!(machine.wait_for_power_off().await, Err(MachineError::Cancelled)));
+    machine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_ssh_command_leads_to_the_machine_and_its_key_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let run = TestRun::new();
+    let machine = QemuBuilder::new("").boot(&base(&run, b""), &plan(small()), &run.context).await.unwrap();
+    let command = machine.ssh_command().await.unwrap();
+    let key = run.context.work.join("ssh-key");
+    assert!(command.starts_with(&format!("ssh -i {} ", key.display())), "{command}");
+    assert!(command.ends_with(" dsimg@127.0.0.1"), "{command}");
+    assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(TemporaryKey::parse(&std::fs::read_to_string(&key).unwrap()).is_some());
+    let known = std::fs::read_to_string(run.context.work.join("ssh-known-hosts")).unwrap();
+    assert!(known.starts_with("[127.0.0.1]:") && known.contains(" ssh-ed25519 AAAA"), "{known}");
+    machine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_base_larger_than_the_disk_is_refused() {
+    let run = TestRun::new();
+    let base = BaseImage { virtual_size: 30 << 30, ..base(&run, b"") };
+    let error = QemuBuilder::new("").boot(&base, &plan(table()), &run.context).await.err().unwrap();
+    assert_eq!(error.to_string(), "the base's disk (30GiB) is larger than the template's (6GiB)");
+    assert!(error.hint().unwrap().contains("disk = \"30GiB\""));
+    assert!(work_files(&run).is_empty());
+}
+
+#[tokio::test]
+async fn uefi_gets_variables_of_its_own() {
+    if find_uefi().is_err() {
+        eprintln!("skipped: no UEFI firmware on this host");
+        return;
+    }
+    let run = TestRun::new();
+    let table = QemuTable { firmware: Firmware::Uefi, memory: ByteSize(256 << 20), ..small() };
+    let machine = QemuBuilder::new("").boot(&base(&run, b""), &plan(table), &run.context).await.unwrap();
+    let Err(error) = machine.connect().await else { panic!("nobody can be there") };
+    assert!(error.to_string().contains("the firmware found nothing to boot"), "{error}");
+    machine.stop().await.unwrap();
 }
 
 /// Boots the folder in `DSIMG_TEST_BASE`: `base.qcow2`, and `vmlinuz` and `initrd` where it has no boot loader.

@@ -60,7 +60,7 @@ fn a_device_that_may_not_be_opened_has_a_hint() {
     let device = folder.path().join("device");
     std::fs::write(&device, "").unwrap();
     assert_eq!(may_open(&device), Ok(()));
-    std::fs::set_permissions(&device, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&device, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root may open anything.
     if !rustix::process::geteuid().is_root() {
         let forbidden = may_open(&device).unwrap_err();

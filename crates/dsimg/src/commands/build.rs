@@ -1,62 +1,146 @@
 //! `dsimg build`: from a template to an image's folder.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
-use dsimg_machine::mask::Masker;
-use dsimg_machine::{Ledger, Level};
+use futures_util::future::join_all;
+
+use dsimg_machine::{Event, Ledger, Level};
 use dsimg_plan::{Plan, gather_inputs, make_plans};
 use dsimg_template::{Catalog, Template};
 
 use crate::arguments::{Build, OnError};
 use crate::commands::plan::check_only;
-use crate::environment;
 use crate::failure::{Code, Failure};
-use crate::leftovers;
-use crate::one_build::{OneBuild, Shared};
+use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
-use crate::result::describe_result;
-use crate::signals;
-use crate::ui::output::Remembered;
-use crate::ui::{self, Screen, output};
-use crate::{secrets, wire};
+use crate::ui::output::{Remembered, say};
+use crate::ui::{self, Screen};
+use crate::{environment, leftovers, secrets, signals};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
-pub async fn run(arguments: &Build) -> Result<(), Failure> {
-    let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
-    let (build_id, started) = (new_build_id()?, Instant::now());
+pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
     check_terminal(arguments)?;
+    let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
+    let build_id = new_build_id()?;
 
     let warnings = Remembered::default();
     let (template, catalog) =
         read_sound(&arguments.template, &arguments.variables, &build_id, &|text| warnings.say(text))?;
-    let plans = make_the_plans(arguments, &template, &catalog, &state)?;
+    let plans = plan(arguments, &template, &catalog, &state)?;
 
     let names: Vec<_> = plans.iter().map(|plan| plan.builder.clone()).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
     leftovers::free(&state, screen.as_ref()).await;
-
     let ledger = open_ledger(&state, &build_id)?;
+    let stop = signals::watch(Arc::clone(&screen), ledger.path().to_owned())?;
+
+    let proxies = environment::proxies();
     let shared = Shared {
-        arguments,
-        folder: template_folder(&template)?,
-        template: &template,
-        catalog: &catalog,
-        proxies: environment::proxies(),
-        masker: Arc::new(secrets::masker(&template, &environment::proxies())),
-        stop: signals::watch(Arc::clone(&screen), ledger.path().to_owned())?,
-        screen: Arc::clone(&screen),
-        ledger: Arc::clone(&ledger),
+        masker: Arc::new(secrets::masker(&template, &proxies)),
+        folder: folder_of(&template)?,
         started: whole_seconds(&jiff::Timestamp::now().to_string()),
         warnings: warnings.take(),
+        screen: Arc::clone(&screen),
+        ledger: Arc::clone(&ledger),
+        template: &template,
+        catalog: &catalog,
+        arguments,
         build_id,
+        proxies,
         cache,
         state,
+        stop,
     };
-    let failures = run_all(&plans, &shared).await;
+    warn_of_short_secrets(&template, screen.as_ref());
+    // On one thread: processes die with the thread that started them.
+    let ended = join_all(plans.iter().map(|plan| one_build::run(plan, &shared))).await;
     screen.finish();
     close_ledger(&ledger, screen.as_ref());
-    conclude(failures, started)
+    conclude(ended)
+}
+
+/// A question that nobody can answer would keep a machine for ever.
+fn check_terminal(arguments: &Build) -> Result<(), Failure> {
+    if arguments.on_error != OnError::Ask || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let failure = Failure::new(Code::Wrong, "`--on-error ask` needs a terminal to ask at");
+    Err(failure.with_hint("use `--on-error cleanup` or `--on-error keep`"))
+}
+
+fn plan(arguments: &Build, template: &Template, catalog: &Catalog, state: &Path) -> Result<Vec<Plan>, Failure> {
+    check_only(&arguments.only, template)?;
+    let inputs = gather_inputs(template, catalog, &secrets::hash_key(template, state)?)?;
+    Ok(make_plans(template, catalog, &inputs, &arguments.only)?)
+}
+
+/// Unique among all builds, and sorted by time: `20261121-054302-4711-9f2c`.
+fn new_build_id() -> Result<String, Failure> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(Code::HostNotReady, "this system gives no random numbers").because(error))?;
+    let now: String = jiff::Timestamp::now().to_string().chars().take(19).filter(|c| !"-:".contains(*c)).collect();
+    let now = now.replace('T', "-");
+    Ok(format!("{now}-{}-{:02x}{:02x}", std::process::id(), random[0], random[1]))
+}
+
+fn open_ledger(state: &Path, build_id: &str) -> Result<Arc<Ledger>, Failure> {
+    let folder = state.join("ledger");
+    Ledger::open(&folder, build_id).map(Arc::new).map_err(|error| {
+        Failure::file("cannot make the build's ledger in", &folder, error)
+            .with_hint("set `DSIMG_STATE_DIR` to a folder that you may write to")
+    })
+}
+
+/// What could not be freed stays in the ledger for the next run.
+fn close_ledger(ledger: &Ledger, screen: &dyn Screen) {
+    if let Err(error) = ledger.close() {
+        screen.say(&format!("warning: cannot remove {}: {error}\n", ledger.path().display()));
+    } else if ledger.path().exists() {
+        screen.say(&format!("warning: not all was cleaned up; {} names what is left\n", ledger.path().display()));
+    }
+}
+
+fn folder_of(template: &Template) -> Result<PathBuf, Failure> {
+    let path = &template.path;
+    let absolute = std::path::absolute(path).map_err(|error| Failure::file("cannot find", path, error))?;
+    Ok(absolute.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+fn warn_of_short_secrets(template: &Template, screen: &dyn Screen) {
+    for name in secrets::too_short(template) {
+        let text = format!("the value of `{name}` is shorter than 4 bytes, so it can't be covered where it is printed");
+        screen.report("", &Event::Message { level: Level::Warning, text });
+    }
+}
+
+/// Of several failures all but the last are said here.
+fn conclude(ended: Vec<Result<(), Failure>>) -> Result<(), Failure> {
+    let mut failures: Vec<_> = ended.into_iter().filter_map(Result::err).collect();
+    let last = failures.pop();
+    failures.iter().for_each(|failure| say(&failure.describe()));
+    match (last, failures.first()) {
+        (None, _) => Ok(()),
+        (Some(last), None) => Err(last),
+        // They may have failed for different reasons: the first one's code.
+        (Some(last), Some(first)) => Err(last.with_code(first.code)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_id_is_a_file_name_and_begins_with_the_time() {
+        let id = new_build_id().unwrap();
+        let parts: Vec<_> = id.split('-').collect();
+        assert_eq!(parts.len(), 4, "{id}");
+        assert_eq!((parts[0].len(), parts[1].len()), (8, 6), "{id}");
+        assert!(id.chars().all(|c| c.is_ascii_hexdigit() || c == '-'), "{id}");
+        assert_ne!(id, new_build_id().unwrap());
+    }
 }

@@ -8,7 +8,7 @@ use crate::ui::output::print;
 
 /// # Errors
 /// Standard output can't be written.
-pub fn run(arguments: &Completions) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "dsimg", &mut script);
     print(&String::from_utf8_lossy(&script))

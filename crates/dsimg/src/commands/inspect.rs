@@ -13,7 +13,7 @@ use crate::ui::text::printable;
 
 /// # Errors
 /// There is no manifest, or it is none that this version reads.
-pub fn run(arguments: &Inspect) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     let manifest = read_manifest(&arguments.image)?;
     let text = match (arguments.format, arguments.packages) {
         (Format::Json, false) => manifest.to_json(),

@@ -1,8 +1,8 @@
 //! The commands, one file each; every `run` reads as a list.
 
-pub mod build;
-pub mod completions;
-pub mod inspect;
-pub mod plan;
-pub mod schema;
-pub mod validate;
+pub(crate) mod build;
+pub(crate) mod completions;
+pub(crate) mod inspect;
+pub(crate) mod plan;
+pub(crate) mod schema;
+pub(crate) mod validate;

@@ -17,7 +17,7 @@ use crate::ui::text;
 
 /// # Errors
 /// The template has errors, or a file that it names can't be read.
-pub fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
     let (template, catalog) = read_sound(&arguments.template, &arguments.variables, "plan", &say)?;
     check_only(&arguments.only, &template)?;
     let key = secrets::hash_key(&template, &environment::state_folder()?)?;
@@ -31,7 +31,7 @@ pub fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
 
 /// # Errors
 /// `--only` names a builder that the template does not have.
-pub fn check_only(only: &[String], template: &dsimg_template::Template) -> Result<(), Failure> {
+pub(crate) fn check_only(only: &[String], template: &dsimg_template::Template) -> Result<(), Failure> {
     let names: Vec<&str> = template.builders.iter().map(|builder| builder.name.as_str()).collect();
     let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) else { return Ok(()) };
     let failure = Failure::new(Code::Wrong, format!("`--only {unknown}`: the template has no builder of this name"));
@@ -119,7 +119,9 @@ fn describe_stage(number: usize, count: usize, stage: &Stage, text: &mut String)
 fn describe_step(step: &Step, text: &mut String) {
     let _ = match step {
         Step::Write { .. } => Ok(()),
-        Step::Upload { files } => files.iter().try_for_each(|file| writeln!(text, "    upload {}", describe_file(file))),
+        Step::Upload { files } => {
+            files.iter().try_for_each(|file| writeln!(text, "    upload {}", describe_file(file)))
+        }
         Step::Run { script, timeout, retries, may_reboot } => {
             let name = script.rsplit('/').next().unwrap_or(script);
             let again = if *retries > 0 { format!(", up to {retries} times again") } else { String::new() };

@@ -10,7 +10,7 @@ use crate::ui::output::{print, say};
 
 /// # Errors
 /// A provisioner beside the template has errors.
-pub fn run(arguments: &Schema) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Schema) -> Result<(), Failure> {
     let read = match &arguments.template {
         Some(template) => catalog::read(template),
         // The folder of the user's own provisioners, as if the template were here.

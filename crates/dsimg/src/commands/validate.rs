@@ -9,7 +9,7 @@ use crate::ui::output::{print, say};
 
 /// # Errors
 /// A template has errors, or can't be read.
-pub fn run(arguments: &Validate) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Validate) -> Result<(), Failure> {
     let mut checked = Vec::new();
     let mut unread = Vec::new();
     for path in &arguments.templates {

@@ -13,8 +13,8 @@ const FORMAT: u32 = 1;
 
 /// Each line is an object with `time` (RFC 3339, UTC) and `type`; the first has the type `version`, events have the
 /// type `event` and the builder's name, and the last has the type `result`.
-#[derive(Debug, Default)]
-pub struct JsonLines {
+#[derive(Debug)]
+pub(crate) struct JsonLines {
     begun: Once,
 }
 
@@ -24,6 +24,12 @@ impl JsonLines {
             write_line(&stamp("version", json!({ "format": FORMAT, "dsimg": env!("CARGO_PKG_VERSION") })));
         });
         write_line(&stamp(kind, fields));
+    }
+}
+
+impl Default for JsonLines {
+    fn default() -> Self {
+        Self { begun: Once::new() }
     }
 }
 
@@ -49,6 +55,9 @@ impl Screen for JsonLines {
     fn say(&self, text: &str) {
         output::say(text);
     }
+
+    /// The result line says it.
+    fn image(&self, _text: &str) {}
 
     fn result(&self, builder: &str, fields: &Value) {
         let mut fields = fields.clone();

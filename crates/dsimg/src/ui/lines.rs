@@ -9,14 +9,14 @@ const LONGEST: usize = 4096;
 
 /// Puts the output of each builder's streams together to lines.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     begun: BTreeMap<(String, bool), Vec<u8>>,
 }
 
 impl Lines {
     /// The lines that these bytes complete, without their ends. Of a line that is written over and over with a
     /// carriage return, as progress bars do it, the last form counts.
-    pub fn push(&mut self, builder: &str, stream: OutputStream, bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn push(&mut self, builder: &str, stream: OutputStream, bytes: &[u8]) -> Vec<String> {
         let begun = self.begun.entry((builder.to_owned(), stream == OutputStream::Stderr)).or_default();
         let mut lines = Vec::new();
         for &byte in bytes {
@@ -34,7 +34,7 @@ impl Lines {
     }
 
     /// Lines that were begun and never ended.
-    pub fn finish(&mut self, builder: &str) -> Vec<String> {
+    pub(crate) fn finish(&mut self, builder: &str) -> Vec<String> {
         let streams = [false, true].map(|is_stderr| (builder.to_owned(), is_stderr));
         let begun = streams.iter().filter_map(|key| self.begun.remove(key));
         begun.filter(|line| !line.is_empty()).map(|line| last_form(&line)).collect()

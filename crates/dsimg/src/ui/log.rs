@@ -13,7 +13,7 @@ use crate::ui::plain::describe;
 
 /// Writes lines of the form `[  12.345] builder: text`; the time is in seconds since the log was begun.
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     began: Instant,
     state: Mutex<State>,
@@ -30,7 +30,7 @@ impl LogFile {
     ///
     /// # Errors
     /// The file or its folder can't be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -40,12 +40,12 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), began: Instant::now(), state: Mutex::new(state) })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Words that are no event, such as the failure at the end.
-    pub fn write(&self, builder: &str, text: &str) {
+    pub(crate) fn write(&self, builder: &str, text: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_lines(&mut state, builder, text.lines().map(str::to_owned));
     }

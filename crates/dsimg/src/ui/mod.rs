@@ -1,12 +1,12 @@
 //! Drawing what happens: on the terminal, as lines, as JSON, and always into the log.
 
-pub mod json;
-pub mod lines;
-pub mod log;
-pub mod output;
-pub mod plain;
-pub mod terminal;
-pub mod text;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod log;
+pub(crate) mod output;
+pub(crate) mod plain;
+pub(crate) mod terminal;
+pub(crate) mod text;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -17,9 +17,15 @@ use crate::arguments::Progress;
 use crate::environment;
 
 /// What shows the progress of builds: events while they run, and words of the command itself between them.
-pub trait Screen: Reporter {
+pub(crate) trait Screen: Reporter {
     /// Lines that stay, such as what comes at the end.
     fn say(&self, text: &str);
+
+    /// What a build gave, in words.
+    fn image(&self, text: &str) {
+        // Where nobody reads, the image is there all the same.
+        drop(output::print(text));
+    }
 
     /// How one builder's build ended, for programs.
     fn result(&self, _builder: &str, _fields: &serde_json::Value) {}
@@ -29,7 +35,7 @@ pub trait Screen: Reporter {
 }
 
 /// The screen that the arguments ask for; `builders` are the names of those that will run.
-pub fn screen(json: bool, progress: Progress, builders: &[String]) -> Arc<dyn Screen> {
+pub(crate) fn screen(json: bool, progress: Progress, builders: &[String]) -> Arc<dyn Screen> {
     let is_terminal = std::io::stderr().is_terminal() && !environment::no_movement();
     match progress {
         _ if json => Arc::new(json::JsonLines::default()),
@@ -41,12 +47,12 @@ pub fn screen(json: bool, progress: Progress, builders: &[String]) -> Arc<dyn Sc
 }
 
 /// Whether reports on standard error may have colours.
-pub fn colours() -> bool {
+pub(crate) fn colours() -> bool {
     std::io::stderr().is_terminal() && !environment::no_colour()
 }
 
 /// Passes every event to both.
-pub struct Both<A: ?Sized, B: ?Sized>(pub Arc<A>, pub Arc<B>);
+pub(crate) struct Both<A: ?Sized, B: ?Sized>(pub Arc<A>, pub Arc<B>);
 
 impl<A: Reporter + ?Sized, B: Reporter + ?Sized> Reporter for Both<A, B> {
     fn report(&self, builder: &str, event: &Event) {

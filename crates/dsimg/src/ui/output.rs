@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 ///
 /// # Errors
 /// The text can't be written, for example because the disk is full.
-pub fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -20,22 +20,22 @@ pub fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Says something on standard error. Where that is closed there is nobody to tell.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut stderr = io::stderr().lock();
     drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
 }
 
 /// Says something and remembers it, for a log that is begun later.
 #[derive(Debug, Default)]
-pub struct Remembered(Mutex<String>);
+pub(crate) struct Remembered(Mutex<String>);
 
 impl Remembered {
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         say(text);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
     }
 
-    pub fn take(&self) -> String {
+    pub(crate) fn take(&self) -> String {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -10,7 +10,7 @@ use crate::ui::{Screen, output, text};
 
 /// Writes to standard error.
 #[derive(Debug)]
-pub struct Plain {
+pub(crate) struct Plain {
     began: Instant,
     quiet: bool,
     /// With several builders each line begins with the builder's name.
@@ -19,12 +19,12 @@ pub struct Plain {
 }
 
 impl Plain {
-    pub fn new(named: bool) -> Self {
+    pub(crate) fn new(named: bool) -> Self {
         Self { began: Instant::now(), quiet: false, named, lines: Mutex::default() }
     }
 
     /// Warnings only.
-    pub fn quiet() -> Self {
+    pub(crate) fn quiet() -> Self {
         Self { quiet: true, ..Self::new(true) }
     }
 
@@ -65,7 +65,7 @@ impl Screen for Plain {
 }
 
 /// The event in words; nothing for output, progress and what is for the log only.
-pub fn describe(event: &Event) -> Option<String> {
+pub(crate) fn describe(event: &Event) -> Option<String> {
     match event {
         Event::PhaseStarted { phase } => Some(format!("{} …", phase.describe())),
         Event::PhaseEnded { phase, elapsed } => Some(format!("{}: {}", phase.describe(), text::seconds(*elapsed))),

@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Draws on standard error; what ended stays above as a line of text.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     bars: MultiProgress,
     named: bool,
     coloured: bool,
@@ -44,7 +44,7 @@ struct Area {
 }
 
 impl Terminal {
-    pub fn new(builders: &[String]) -> Self {
+    pub(crate) fn new(builders: &[String]) -> Self {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             named: builders.len() > 1,
@@ -120,6 +120,10 @@ impl Reporter for Terminal {
 impl Screen for Terminal {
     fn say(&self, text: &str) {
         self.bars.suspend(|| output::say(text));
+    }
+
+    fn image(&self, text: &str) {
+        self.bars.suspend(|| drop(output::print(text)));
     }
 
     fn finish(&self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Without escape sequences and control characters, so that what a machine prints can't move the cursor, change
 /// the title or answer for the user. Tabs become spaces; line ends stay.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
@@ -68,7 +68,7 @@ fn skip_string(rest: &mut Chars<'_>) {
 }
 
 /// `4.2 s`, `1m 05s`, `2h 03m`
-pub fn seconds(elapsed: Duration) -> String {
+pub(crate) fn seconds(elapsed: Duration) -> String {
     let whole = elapsed.as_secs();
     match whole {
         0..60 => format!("{}.{} s", whole, elapsed.subsec_millis() / 100),
@@ -78,7 +78,7 @@ pub fn seconds(elapsed: Duration) -> String {
 }
 
 /// `512 bytes`, `12.5 MiB`, `1.2 GiB`
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     match count {
         count if count >= 1 << 30 => format!("{:.1} GiB", count as f64 / f64::from(1 << 30)),
         count if count >= 1 << 20 => format!("{:.1} MiB", count as f64 / f64::from(1 << 20)),

@@ -78,7 +78,7 @@ impl Archive {
 }
 
 /// On the host and in the image alike.
-pub(super) fn keyring(distro: Distro) -> &'static str {
+pub(crate) fn keyring(distro: Distro) -> &'static str {
     match distro {
         Distro::Debian => "/usr/share/keyrings/debian-archive-keyring.gpg",
         Distro::Ubuntu => "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
@@ -86,7 +86,7 @@ pub(super) fn keyring(distro: Distro) -> &'static str {
 }
 
 /// The package that has it, in either distribution.
-pub(super) fn keyring_package(distro: Distro) -> &'static str {
+pub(crate) fn keyring_package(distro: Distro) -> &'static str {
     match distro {
         Distro::Debian => "debian-archive-keyring",
         Distro::Ubuntu => "ubuntu-keyring",

@@ -90,7 +90,7 @@ pub(super) fn check_host(recipe: &Recipe) -> Result<(), MachineError> {
     Ok(())
 }
 
-fn is_program(name: &str) -> bool {
+pub(crate) fn is_program(name: &str) -> bool {
     std::env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())
 }
 

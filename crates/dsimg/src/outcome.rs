@@ -1,0 +1,75 @@
+//! What a build gave, in words and as data.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use dsimg_build::BuildReport;
+use dsimg_manifest::Manifest;
+
+use crate::failure::Failure;
+use crate::ui::text::{bytes, printable, seconds};
+
+/// The image's path, its files, the packages in it, the time it took, and what to do next.
+pub(crate) fn describe(report: &BuildReport, folder: &Path) -> String {
+    let manifest = &report.manifest;
+    let build = &manifest.build;
+    let mut text = format!("\n{} {}\n", manifest.image.name, manifest.image.version);
+    let _ = writeln!(text, "  packages  {}", packages(manifest));
+    let took = Duration::from_millis(build.durations.total_ms);
+    let _ = writeln!(text, "  time      {} ({}, {})", seconds(took), build.host.hypervisor, build.host.accelerator);
+    let _ = writeln!(text, "next:\n  dsimg inspect {}", quoted(folder));
+    for artifact in &build.artifacts {
+        let _ = writeln!(
+            text,
+            "image: {} ({}, a disk of {})",
+            folder.join(&artifact.file).display(),
+            bytes(artifact.size),
+            bytes(artifact.virtual_size)
+        );
+    }
+    printable(&text)
+}
+
+/// `414: 390 deb, 24 pypi`
+fn packages(manifest: &Manifest) -> String {
+    let counts = count(manifest);
+    let counts: Vec<_> = counts.iter().map(|(ecosystem, count)| format!("{count} {ecosystem}")).collect();
+    format!("{}: {}", manifest.packages.len(), counts.join(", "))
+}
+
+fn count(manifest: &Manifest) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for package in &manifest.packages {
+        *counts.entry(package.ecosystem.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+/// As a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./+,:@%=".contains(c);
+    if text.chars().all(is_plain) { text } else { dsimg_plan::parameters::quote(&text) }
+}
+
+/// The last line of `--json` for a builder that made its image.
+pub(crate) fn success(report: &BuildReport, folder: &Path, log: &Path) -> Value {
+    let manifest = &report.manifest;
+    json!({
+        "ok": true,
+        "folder": folder,
+        "artifacts": manifest.build.artifacts,
+        "packages": count(manifest),
+        "elapsed_ms": manifest.build.durations.total_ms,
+        "log": log,
+    })
+}
+
+/// The last line of `--json` for a builder that failed.
+pub(crate) fn failure(failure: &Failure, log: &Path) -> Value {
+    json!({ "ok": false, "exit_code": failure.code as u8, "error": failure.summary(), "report": failure.describe(), "log": log })
+}

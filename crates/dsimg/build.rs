@@ -1,6 +1,7 @@
-//! The binary carries `provisioners/` and `templates/` inside it: files that come or go make it anew.
+//! The shipped provisioners and templates are inside the program: one that is added makes it anew.
 
 fn main() {
-    println!("cargo:rerun-if-changed=../../provisioners");
-    println!("cargo:rerun-if-changed=../../templates");
+    for folder in ["provisioners", "templates"] {
+        println!("cargo::rerun-if-changed=../../{folder}");
+    }
 }

@@ -19,12 +19,8 @@ main() {
 environments() {
   find /opt /srv /usr/local /usr/share /home /root /var/lib -xdev -maxdepth 5 \
     \( -name site-packages -o -name node_modules -o -name .cache -o -path /var/lib/dpkg \) -prune \
-    -o -name pyvenv.cfg -printf '%h\n' 2>/dev/null
-  local parameters
-  for parameters in /run/dsimg/stage-*/params.sh; do
-    # Each file is read in a shell of its own.
-    (. "$parameters" >/dev/null 2>&1 && [[ -n ${venv:-} && -e $venv/pyvenv.cfg ]] && printf '%s\n' "$venv") || true
-  done
+    -o -name pyvenv.cfg -printf '%h\n' 2>/dev/null || true
+  cat /var/cache/dsimg/venvs 2>/dev/null || true
 }
 
 # From the packages' own metadata. `REQUESTED` marks what was asked for by name.

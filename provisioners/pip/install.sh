@@ -37,7 +37,7 @@ check_parameters() {
 
 set_up_uv() {
   mkdir -p "$cache/uv"
-  trap 'rm -rf "$cache"' EXIT
+  trap 'rm -rf "$cache/uv"' EXIT
   export UV_CACHE_DIR=$cache/uv UV_LINK_MODE=hardlink UV_NO_PROGRESS=1 NO_COLOR=1 UV_HTTP_TIMEOUT=120
   # An emulated machine may take long for a large module.
   export UV_COMPILE_BYTECODE_TIMEOUT=600
@@ -158,6 +158,8 @@ let_group_write() {
 }
 
 report() {
+  # For the freeze; hygiene removes it.
+  printf '%s\n' "$venv" >>"$cache/venvs"
   # uv's marks: backups must not take the environment for a cache.
   rm -f "$venv/.lock" "$venv/CACHEDIR.TAG"
   local count

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use dsimg_download::Access;
-use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext};
+use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext, Session};
 use dsimg_manifest::Manifest;
 use dsimg_plan::{Plan, Stage};
 use dsimg_template::Catalog;
@@ -80,9 +80,9 @@ async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> R
     let host = until_cancelled(run, job.builder.check_ready(job.plan, run)).await?;
     let base = timings.phase(Phase::Base, run, make_base(job, run)).await?;
     let preparation = prepare(job, run).await?;
-    let mut machine = timings.phase(Phase::Boot, run, start(job, &base, run)).await?;
+    let (mut machine, session) = timings.phase(Phase::Boot, run, start(job, &base, run)).await?;
 
-    let provisioned = provision(machine.as_ref(), &preparation, output, job, &mut timings, run).await;
+    let provisioned = provision(machine.as_ref(), session, &preparation, output, job, &mut timings, run).await;
     let outcome = match provisioned {
         Ok(outcome) => finish(machine.as_mut(), outcome, output, job, &mut timings, run).await,
         Err(error) => {
@@ -110,13 +110,26 @@ async fn make_base(job: &Job<'_>, run: &RunContext) -> Result<BaseImage, BuildEr
     until_cancelled(run, job.builder.prepare_base(&job.plan.base, &job.plan.network, run)).await
 }
 
-async fn start(job: &Job<'_>, base: &BaseImage, run: &RunContext) -> Result<Box<dyn Machine>, BuildError> {
-    until_cancelled(run, job.builder.boot(base, job.plan, run)).await
+/// Boots a machine and waits until it can be talked to; one that does not come up is ended.
+async fn start(
+    job: &Job<'_>,
+    base: &BaseImage,
+    run: &RunContext,
+) -> Result<(Box<dyn Machine>, Box<dyn Session>), BuildError> {
+    let machine = until_cancelled(run, job.builder.boot(base, job.plan, run)).await?;
+    match until_cancelled(run, machine.connect()).await {
+        Ok(session) => Ok((machine, session)),
+        Err(error) => {
+            machine.stop().await?;
+            Err(error)
+        }
+    }
 }
 
 /// All stages, and what was installed after each.
 async fn provision(
     machine: &dyn Machine,
+    session: Box<dyn Session>,
     preparation: &Preparation,
     output: &OutputFolder,
     job: &Job<'_>,
@@ -124,7 +137,7 @@ async fn provision(
     run: &RunContext,
 ) -> Result<Outcome, BuildError> {
     let setting = StageSetting { sources: job.sources, image_folder: output.path(), run };
-    let mut guest = timings.phase(Phase::Boot, run, Guest::connect(machine, preparation, run)).await?;
+    let mut guest = Guest::new(machine, session, preparation, run);
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
     let mut packages = timings.phase(Phase::Freeze, run, read_packages(&guest)).await?;
 

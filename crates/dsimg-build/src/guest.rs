@@ -36,17 +36,13 @@ impl std::fmt::Debug for Guest<'_> {
 }
 
 impl<'a> Guest<'a> {
-    /// Waits for the guest and logs in.
-    ///
-    /// # Errors
-    /// The guest does not come up, or dies.
-    pub(crate) async fn connect(
+    pub(crate) fn new(
         machine: &'a dyn Machine,
+        session: Box<dyn Session>,
         preparation: &'a Preparation,
         run: &'a RunContext,
-    ) -> Result<Self, BuildError> {
-        let session = until_cancelled(run, machine.connect()).await?;
-        Ok(Self { machine, session, preparation, run })
+    ) -> Self {
+        Self { machine, session, preparation, run }
     }
 
     #[must_use]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::manifest::{Duration, Manifest};
+use crate::manifest::{Duration, Manifest, Package};
 
 /// What the image is, where it came from, what is in it and how long it took.
 #[must_use]
@@ -15,18 +15,20 @@ pub fn describe(manifest: &Manifest) -> String {
     text
 }
 
-/// One line for each package, in columns.
+/// One line for each package, in columns: ecosystem, name, version, whether it was asked for, the stage that brought
+/// it, and where it is, for those that may be in several places.
 #[must_use]
 pub fn list_packages(manifest: &Manifest) -> String {
-    let width = |get: fn(&crate::Package) -> usize| manifest.packages.iter().map(get).max().unwrap_or(0);
-    let (names, versions) = (width(|package| package.name.len()), width(|package| package.version.len()));
+    let width = |get: fn(&Package) -> &str| manifest.packages.iter().map(|package| get(package).len()).max();
+    let names = width(|package| &package.name).unwrap_or(0);
+    let versions = width(|package| &package.version).unwrap_or(0);
+    let stages = width(|package| &package.stage).unwrap_or(0);
     manifest.packages.iter().fold(String::new(), |mut text, package| {
+        let Package { ecosystem, name, version, stage, location, .. } = package;
         let asked = if package.requested { "asked for" } else { "pulled in" };
-        let _ = writeln!(
-            text,
-            "{:<5} {:<names$}  {:<versions$}  {asked}  {}",
-            package.ecosystem, package.name, package.version, package.stage
-        );
+        let line =
+            format!("{ecosystem:<5} {name:<names$}  {version:<versions$}  {asked}  {stage:<stages$}  {location}");
+        let _ = writeln!(text, "{}", line.trim_end());
         text
     })
 }
@@ -91,7 +93,8 @@ fn describe_durations(manifest: &Manifest, text: &mut String) {
     durations.stages.iter().for_each(|entry| line(text, entry));
     durations.phases.iter().filter(is_after).for_each(|entry| line(text, entry));
     let added = added_by_dsimg(manifest);
-    let _ = writeln!(text, "\nof it, what dsimg adds to the machine's own commands: {}", seconds(added.total()));
+    let (total, beside_boot) = (seconds(added.total()), seconds(added.total() - added.boot));
+    let _ = writeln!(text, "\nof it, what dsimg adds to the stages: {total}, and {beside_boot} beside the boot");
     for (name, ms) in [
         ("boot to ssh", added.boot),
         ("prepare", added.prepare),

@@ -17,10 +17,11 @@ const TAIL: usize = 32 << 10;
 const LINES_SHOWN: usize = 20;
 
 /// What firmware and kernels write when no boot will come of it, and what that means.
-const SIGNS: [(&str, &str); 4] = [
+const SIGNS: [(&str, &str); 5] = [
     ("Kernel panic - not syncing", "the guest's kernel panicked"),
     ("No bootable device.", "the firmware found nothing to boot on the disk"),
     ("No bootable option or device was found", "the firmware found nothing to boot on the disk"),
+    ("UEFI Interactive Shell", "the firmware found nothing to boot on the disk"),
     ("You are in emergency mode", "the guest's system stopped in emergency mode"),
 ];
 

@@ -180,6 +180,7 @@ async fn examine_namespaces(run: &RunContext) -> State {
     let tool = Tool::new("unshare", "util-linux", "make a user namespace");
     match tool.args(["--user", "--map-root-user", "--mount", "true"]).limit(Duration::from_secs(10)).run(run).await {
         Ok(_) => State::Good("allowed".to_owned()),
+        Err(error @ MachineError::HostNotReady { .. }) => lack(&error, "util-linux"),
         Err(error) => State::Missing { why: error.to_string(), package: None, hint: Some(why_no_namespaces()) },
     }
 }
@@ -265,10 +266,7 @@ mod tests {
         let other = Version::parse("QEMU emulator version 10.0.2").unwrap();
         let state = builder.examine_image_tool(Some(other), &run.context).await;
         assert!(matches!(&state, State::Doubtful { why, .. } if why.starts_with("version 7.2, and")), "{state:?}");
-        assert_eq!(
-            builder.examine_image_tool(None, &run.context).await,
-            State::Good("version 7.2".to_owned())
-        );
+        assert_eq!(builder.examine_image_tool(None, &run.context).await, State::Good("version 7.2".to_owned()));
     }
 
     #[test]

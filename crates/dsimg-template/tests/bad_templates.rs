@@ -11,7 +11,8 @@ use dsimg_template::{has_errors, parse_template};
 
 #[test]
 fn every_bad_template_gives_its_report() {
-    let catalog = common::shipped_provisioners();
+    let mut catalog = common::shipped_provisioners();
+    common::add_all(&mut catalog, &common::repository().join("tests/bad-templates/provisioners"));
     let templates = bad_templates();
     assert!(templates.len() >= 30, "only {} bad templates", templates.len());
     let update = std::env::var_os("UPDATE_REPORTS").is_some();

@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Show what is in an image: its manifest, as people read it.
     Inspect(Inspect),
+    /// Look whether this host has what builds need, and how to install what is missing.
+    Doctor(Doctor),
+    /// Write a commented template to start from.
+    Init(Init),
     /// Print the JSON Schema of templates, for editors.
     Schema(Schema),
     /// Print completions for a shell.

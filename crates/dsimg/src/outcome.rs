@@ -50,7 +50,7 @@ fn count(manifest: &Manifest) -> BTreeMap<&str, usize> {
 }
 
 /// As a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "_-./+,:@%=".contains(c);
     if text.chars().all(is_plain) { text } else { dsimg_plan::parameters::quote(&text) }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use dsimg_download::ProxyEnvironment;
-use dsimg_machine::{Builder, MachineError, Resource};
+use dsimg_machine::{Builder, MachineError, Resource, RunContext};
 use dsimg_plan::Plan;
-use dsimg_qemu::QemuBuilder;
+use dsimg_qemu::{QemuBuilder, State};
 use dsimg_template::template::BuilderTable;
 
 /// The builder that carries out the plan; relative paths in it start from the template's folder.
@@ -23,4 +23,49 @@ pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Folder { .. } | Resource::Process { .. } => QemuBuilder::new("").reclaim(left).await,
     }
+}
+
+/// One thing that builds on this host may need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub what: &'static str,
+    /// The shipped templates can't be built without it.
+    pub needed: bool,
+    pub verdict: Verdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good(String),
+    Doubtful {
+        why: String,
+        hint: Option<String>,
+    },
+    /// `package` is Debian's name of what brings it.
+    Missing {
+        why: String,
+        package: Option<&'static str>,
+        hint: Option<String>,
+    },
+}
+
+impl Check {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.verdict, Verdict::Missing { .. })
+    }
+}
+
+/// Looks at everything that the builders which work on this host need.
+pub(crate) async fn examine(run: &RunContext) -> Vec<Check> {
+    let findings = QemuBuilder::new("").examine(run).await;
+    let check = |finding: dsimg_qemu::Finding| Check {
+        what: finding.what,
+        needed: finding.needed,
+        verdict: match finding.state {
+            State::Good(found) => Verdict::Good(found),
+            State::Doubtful { why, hint } => Verdict::Doubtful { why, hint },
+            State::Missing { why, package, hint } => Verdict::Missing { why, package, hint },
+        },
+    };
+    findings.into_iter().map(check).collect()
 }

@@ -6,9 +6,7 @@ mod inspect;
 mod store;
 mod unpack;
 
-pub(crate) use bootstrap::needs as bootstrap_needs;
-
-pub(crate) use bootstrap::remove_tree;
+pub(crate) use bootstrap::{needs as bootstrap_needs, remove_tree};
 
 use std::path::Path;
 

@@ -42,19 +42,28 @@ const KINDS: [Kind; 9] = [
     Kind { what: "an access key of AWS", pattern: r"\b((?:AKIA|ASIA)[A-Z0-9]{16})\b", severity: Severity::Error },
     Kind {
         what: "an access token",
-        pattern: r"\b(gh[pous]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,})",
+        pattern: concat!(
+            r"\b(gh[pous]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}",
+            r"|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,})"
+        ),
         severity: Severity::Error,
     },
     Kind { what: "a password in a URL", pattern: r#"://[^\s/:@"'{}]+:([^\s/@"'{}$]+)@"#, severity: Severity::Warning },
     Kind {
         what: "a password",
-        pattern: r#"(?i)(?:password|passwd|passphrase|secret|api_?key|access_?key|token)[\\"']*\s*=\s*[\\"']*([^\s"'{}()\[\]$<>\\,;|&]{4,})"#,
+        pattern: concat!(
+            "(?i)(?:password|passwd|passphrase|secret|api_?key|access_?key|token)",
+            r#"[\\"']*\s*=\s*[\\"']*([^\s"'{}()\[\]$<>\\,;|&]{4,})"#
+        ),
         severity: Severity::Warning,
     },
     // As in YAML: with nothing after it on the line, or it is a sentence.
     Kind {
         what: "a password",
-        pattern: r#"(?im)(?:password|passwd|passphrase|secret|api_?key|access_?key|token)[\\"']*:[ \t]*[\\"']*([^\s"'{}()\[\]$<>\\,;|&]{4,})[\\"',]*[ \t\r]*$"#,
+        pattern: concat!(
+            "(?im)(?:password|passwd|passphrase|secret|api_?key|access_?key|token)",
+            r#"[\\"']*:[ \t]*[\\"']*([^\s"'{}()\[\]$<>\\,;|&]{4,})[\\"',]*[ \t\r]*$"#
+        ),
         severity: Severity::Warning,
     },
 ];

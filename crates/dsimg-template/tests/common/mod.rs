@@ -3,21 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dsimg_template::{Catalog, GivenVariable, PathKind, Surroundings, VariableSource};
+use dsimg_template::report::{Style, report};
+use dsimg_template::{Catalog, GivenVariable, PathKind, Rejected, Surroundings, VariableSource};
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 pub(crate) fn shipped_provisioners() -> Catalog {
-    let (provisioners, rejected) = dsimg_template::read_provisioners(&repository().join("provisioners"));
-    assert_eq!(rejected, [], "every shipped provisioner is accepted");
     let mut catalog = Catalog::default();
-    provisioners.into_iter().for_each(|provisioner| catalog.add(provisioner));
-    for name in ["apt", "file", "pip", "r", "reboot", "shell"] {
-        assert!(catalog.get(name).is_some(), "`{name}` is among the shipped provisioners");
-    }
+    add_all(&mut catalog, &repository().join("provisioners"));
+    assert!(catalog.names().count() > 0, "there are shipped provisioners");
     catalog
+}
+
+/// Adds the provisioners below a folder, all of which must be good.
+pub(crate) fn add_all(catalog: &mut Catalog, folder: &Path) {
+    let (provisioners, rejected) = dsimg_template::read_provisioners(folder);
+    if let Some(Rejected { path, text, problems }) = rejected.first() {
+        panic!("{}", report(problems, text, path, Style::Plain));
+    }
+    provisioners.into_iter().for_each(|provisioner| catalog.add(provisioner));
 }
 
 /// The variables come from lines `#! --var name=value` of the template.

@@ -78,7 +78,7 @@ fn plan(arguments: &Build, template: &Template, catalog: &Catalog, state: &Path)
 }
 
 /// Unique among all builds, and sorted by time: `20261121-054302-4711-9f2c`.
-fn new_build_id() -> Result<String, Failure> {
+pub(crate) fn new_build_id() -> Result<String, Failure> {
     let mut random = [0; 2];
     getrandom::fill(&mut random)
         .map_err(|error| Failure::new(Code::HostNotReady, "this system gives no random numbers").because(error))?;

@@ -74,8 +74,9 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     written.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::new(Code::Wrong, format!("`{}` is there already", path.display()))
             .with_hint("name another file, or replace it with `--force`"),
-        ErrorKind::NotFound => Failure::new(Code::Wrong, format!("cannot write `{}`", path.display()))
-            .because("there is no such folder"),
+        ErrorKind::NotFound => {
+            Failure::new(Code::Wrong, format!("cannot write `{}`", path.display())).because("there is no such folder")
+        }
         _ => Failure::file("cannot write", path, error),
     })
 }

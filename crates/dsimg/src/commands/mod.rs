@@ -2,6 +2,8 @@
 
 pub(crate) mod build;
 pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod plan;
 pub(crate) mod schema;

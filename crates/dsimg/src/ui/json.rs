@@ -1,6 +1,7 @@
 //! `--json`: one event a line on standard output.
 
 use std::sync::Once;
+use std::time::Duration;
 
 use dsimg_machine::{Event, Level, Reporter};
 use serde::Serialize;
@@ -44,7 +45,8 @@ impl Reporter for JsonLines {
         if matches!(event, Event::Message { level: Level::Debug, .. }) {
             return;
         }
-        if let Ok(fields) = serde_json::to_value(Line { builder, event }) {
+        if let Ok(mut fields) = serde_json::to_value(Line { builder, event }) {
+            in_milliseconds(&mut fields);
             self.write("event", fields);
         }
     }
@@ -66,6 +68,14 @@ impl Screen for JsonLines {
     }
 }
 
+/// `elapsed`, which serde writes in two parts, becomes `elapsed_ms`.
+fn in_milliseconds(fields: &mut Value) {
+    let Some(elapsed) = fields.as_object_mut().and_then(|fields| fields.remove("elapsed")) else { return };
+    if let Ok(elapsed) = serde_json::from_value::<Duration>(elapsed) {
+        fields["elapsed_ms"] = json!(elapsed.as_millis() as u64);
+    }
+}
+
 fn stamp(kind: &str, mut fields: Value) -> Value {
     fields["type"] = json!(kind);
     fields["time"] = json!(jiff::Timestamp::now().to_string());
@@ -75,4 +85,20 @@ fn stamp(kind: &str, mut fields: Value) -> Value {
 /// A reader that went away is no reason to stop a build.
 fn write_line(line: &Value) {
     drop(output::print(&format!("{line}\n")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_milliseconds() {
+        let mut fields = serde_json::to_value(Event::PhaseEnded {
+            phase: dsimg_machine::Phase::Boot,
+            elapsed: Duration::from_millis(1500),
+        })
+        .unwrap();
+        in_milliseconds(&mut fields);
+        assert_eq!(fields, json!({ "event": "phase-ended", "phase": "boot", "elapsed_ms": 1500 }));
+    }
 }

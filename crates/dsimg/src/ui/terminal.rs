@@ -162,7 +162,7 @@ impl Area {
         self.shown.iter().zip(&self.tail).for_each(|(line, bar)| bar.set_message(line.clone()));
     }
 
-    /// `total` 100 without a unit is percent; else bytes.
+    /// Bytes.
     fn progress(&mut self, bars: &MultiProgress, what: &str, done: u64, total: Option<u64>) {
         let bar = self.transfers.entry(what.to_owned()).or_insert_with(|| {
             let bar = bars.insert_after(&self.status, ProgressBar::no_length());
@@ -179,7 +179,6 @@ impl Area {
 
 fn transfer_style(total: Option<u64>) -> &'static str {
     match total {
-        Some(100) => "  {msg} [{bar:30}] {percent} %",
         Some(_) => "  {msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
         None => "  {msg} {binary_bytes}, {binary_bytes_per_sec}",
     }

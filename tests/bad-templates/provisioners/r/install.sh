@@ -1,0 +1,1 @@
+# Never run: the templates here are not built.

@@ -11,7 +11,7 @@ use dsimg_plan::{Plan, Stage};
 use dsimg_template::Catalog;
 
 use crate::error::BuildError;
-use crate::freeze::{read_packages, read_system};
+use crate::freeze::{Depth, read_packages, read_system};
 use crate::guest::{Guest, Preparation, until_cancelled};
 use crate::output::OutputFolder;
 use crate::prepare::prepare;
@@ -139,13 +139,15 @@ async fn provision(
     let setting = StageSetting { sources: job.sources, image_folder: output.path(), run };
     let mut guest = Guest::new(machine, session, preparation, run);
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
-    let mut packages = timings.phase(Phase::Freeze, run, read_packages(&guest)).await?;
-
     let (last, stages) = job.plan.stages.split_last().expect("every plan ends with the hygiene stage");
     let count = job.plan.stages.len();
+    let depth = |done: usize| if done == stages.len() { Depth::Origins } else { Depth::Versions };
+
+    let mut packages = timings.phase(Phase::Freeze, run, read_packages(&guest, depth(0))).await?;
     for (index, stage) in stages.iter().enumerate() {
         timings.stage(stage, index + 1, count, run, run_stage(stage, &mut guest, setting)).await.map_err(cut(stage))?;
-        let after = timings.phase(Phase::Freeze, run, read_packages(&guest)).await.map_err(cut(stage))?;
+        let frozen = read_packages(&guest, depth(index + 1));
+        let after = timings.phase(Phase::Freeze, run, frozen).await.map_err(cut(stage))?;
         packages = dsimg_manifest::attribute(&packages, after, &stage.label);
         clear_stage(stage, &guest).await.map_err(cut(stage))?;
     }

@@ -14,13 +14,23 @@ use crate::guest::Guest;
 /// Reading a few hundred small files takes seconds in an emulated machine.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
+/// How much is asked of freeze scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Names and versions: between two stages.
+    Versions,
+    /// Also where packages came from, which means to search the package lists: once, at the end.
+    Origins,
+}
+
 /// All packages that the provisioners' freeze scripts know how to find.
 ///
 /// # Errors
 /// A script fails, or prints what is no package.
-pub(crate) async fn read_packages(guest: &Guest<'_>) -> Result<Frozen, BuildError> {
+pub(crate) async fn read_packages(guest: &Guest<'_>, depth: Depth) -> Result<Frozen, BuildError> {
+    let origins = u8::from(depth == Depth::Origins);
     let command = RemoteCommand::bash(&format!(
-        "set -a; . {GUEST_FOLDER}/env; set +a; \
+        "set -a; . {GUEST_FOLDER}/env; DSIMG_ORIGINS={origins}; set +a; \
          for script in {GUEST_FOLDER}/freeze/*/freeze.sh; do bash \"$script\" || exit; done"
     ));
     let text = guest.read(&command.with_timeout(LIMIT)).await?;

@@ -50,7 +50,14 @@ pub(crate) struct Variables {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg build template.toml
+  dsimg build team.toml --only kvm --var python=3.13 --output /srv/images
+  dsimg build team.toml --on-error keep      # leaves a failed machine to look into
+  dsimg build team.toml --json | jq .")]
 pub(crate) struct Build {
+    /// The template: a TOML file, see docs/template.md.
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
@@ -105,7 +112,12 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg plan template.toml
+  dsimg plan template.toml --format json > plan.json")]
 pub(crate) struct Plan {
+    /// The template: a TOML file, see docs/template.md.
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
@@ -117,7 +129,12 @@ pub(crate) struct Plan {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg validate template.toml
+  dsimg validate templates/*.toml --format json")]
 pub(crate) struct Validate {
+    /// Templates: TOML files, see docs/template.md.
     #[arg(required = true, value_name = "TEMPLATE")]
     pub templates: Vec<PathBuf>,
     #[command(flatten)]
@@ -127,6 +144,10 @@ pub(crate) struct Validate {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg inspect images/quickstart-1.0
+  dsimg inspect images/quickstart-1.0 --packages | grep numpy")]
 pub(crate) struct Inspect {
     /// An image's folder, or a manifest file.
     #[arg(value_name = "DIR|FILE")]
@@ -139,12 +160,21 @@ pub(crate) struct Inspect {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg doctor
+  dsimg doctor --format json")]
 pub(crate) struct Doctor {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg init
+  dsimg init team.toml --template team
+  dsimg init --list")]
 pub(crate) struct Init {
     /// The file to write.
     #[arg(default_value = "template.toml")]
@@ -161,6 +191,10 @@ pub(crate) struct Init {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg schema > dsimg.schema.json
+then `#:schema ./dsimg.schema.json` in the first line of a template makes editors complete it")]
 pub(crate) struct Schema {
     /// A template whose `provisioners/` folder takes part in the schema.
     #[arg(value_name = "TEMPLATE")]
@@ -168,6 +202,9 @@ pub(crate) struct Schema {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg completions bash > ~/.local/share/bash-completion/completions/dsimg")]
 pub(crate) struct Completions {
     pub shell: clap_complete::Shell,
 }

@@ -6,7 +6,12 @@ remove_build_keys() {
   local home file
   build_keys >/run/dsimg/build-keys
   for home in "${homes[@]}"; do
-    for file in "$home"/.ssh/authorized_keys{,2}; do remove_key_lines "$file"; done
+    for file in "$home"/.ssh/authorized_keys{,2}; do
+      remove_key_lines "$file"
+      # cloud-init makes one for root, too, without a key in it.
+      if [[ -f $file && ! -s $file ]]; then rm -f "$file"; fi
+    done
+    if [[ -d $home/.ssh ]]; then rmdir --ignore-fail-on-non-empty "$home/.ssh"; fi
   done
   rm -f /run/dsimg/build-keys
 }
@@ -28,7 +33,6 @@ remove_key_lines() { # FILE
   # Written through, so that the file keeps its owner and mode.
   printf '%s\n' "$left" >"$1"
   if [[ ! $left =~ [^[:space:]] ]]; then rm -f "$1"; fi
-  rmdir --ignore-fail-on-non-empty "${1%/*}"
 }
 
 # H9: the account, its home, group and sudo rule, when it was made for the build and not part of the base.

@@ -5,6 +5,7 @@
 # install.packages() only warns when one fails, goes on with the others and ends well.
 
 build_from_sources() {
+  export DSIMG_WORK=$work DSIMG_LIBRARY=$library
   [[ -e $work/to-build ]] || cp "$work/wanted" "$work/to-build"
   sed -i '/^$/d' "$work/to-build"
   [[ -s $work/to-build || ${#github[@]} -gt 0 ]] || return 0
@@ -26,13 +27,17 @@ plan_build() {
   [[ -e $work/debian ]] || : >"$work/debian"
   printf '%s\n' "${github[@]}" >"$work/github"
   mkdir -p "$work/src"
-  DSIMG_WORK=$work DSIMG_LIBRARY=$library DSIMG_REPOSITORY=${repo%/} DSIMG_BINARIES=$binaries \
-    DSIMG_BIOCONDUCTOR=${bioconductor_mirror%/} DSIMG_GITHUB=$github_archive \
-    run_r plan.R 2>&1 | tee "$work/log"
-  if ((PIPESTATUS[0] != 0)); then
+  export DSIMG_REPOSITORY=${repo%/} DSIMG_BINARIES=$binaries
+  export DSIMG_BIOCONDUCTOR=${bioconductor_mirror%/} DSIMG_GITHUB=$github_archive
+  if ! logged run_r plan.R; then
     explain_network_failure "$work/log" cran || true
     exit 1
   fi
+}
+
+logged() {
+  "$@" 2>&1 | tee "$work/log"
+  return "${PIPESTATUS[0]}"
 }
 
 install_needed_debs() {
@@ -56,7 +61,6 @@ install_compilers() {
 # With make, packages are built side by side as their dependencies allow; `-k` goes on to find all that fail.
 build_all() {
   local name version _
-  export DSIMG_WORK=$work DSIMG_LIBRARY=$library MAKEFLAGS=
   mkdir -p "$work/done" "$work/logs"
   say "building $(wc -l <"$work/plan") packages, $jobs at a time"
   if command -v make >/dev/null; then
@@ -101,12 +105,13 @@ restore_lock() {
   have_renv
   install_compilers_for_lock
   local repo=${repository:-${DSIMG_CRAN:-}}
+  export DSIMG_WORK=$work DSIMG_LIBRARY=$library
   export RENV_PATHS_ROOT=$work/renv RENV_CONFIG_CACHE_ENABLED=FALSE RENV_CONFIG_SANDBOX_ENABLED=FALSE
   export RENV_CONFIG_PAK_ENABLED=FALSE RENV_CONFIG_SYSREQS_CHECK_ENABLED=FALSE MAKEFLAGS=-j$jobs
   if [[ -n $repo ]]; then export RENV_CONFIG_REPOS_OVERRIDE=$repo; fi
   say "installing what ${renv_lock##*/} names"
-  DSIMG_LOCK=$renv_lock DSIMG_LIBRARY=$library DSIMG_WORK=$work run_r restore.R 2>&1 | tee "$work/log"
-  if ((PIPESTATUS[0] != 0)); then
+  export DSIMG_LOCK=$renv_lock
+  if ! logged run_r restore.R; then
     explain_network_failure "$work/log" cran || true
     fail "not all packages of \`${renv_lock##*/}\` are installed"
   fi

@@ -56,10 +56,19 @@ repositories <- function(with_bioconductor) {
 read_repositories <- function(contribs) {
   known <- NULL
   for (contrib in contribs) {
+    said <- ""
+    # That there is no PACKAGES.rds is only a warning: R then reads PACKAGES. An index that can't be read at all too.
+    note <- function(condition) {
+      said <<- conditionMessage(condition)
+      invokeRestart("muffleWarning")
+    }
     found <- tryCatch(
-      available.packages(contrib, filters = c("R_version", "OS_type", "duplicates"), ignore_repo_cache = TRUE),
-      error = function(e) fail(sprintf("cannot read the index of `%s`: %s", contrib, conditionMessage(e))),
-      warning = function(w) fail(sprintf("cannot read the index of `%s`: %s", contrib, conditionMessage(w))))
+      withCallingHandlers(available.packages(contrib, filters = c("R_version", "OS_type", "duplicates"),
+        ignore_repo_cache = TRUE), warning = note),
+      error = function(problem) fail(sprintf("cannot read the index of `%s`: %s", contrib, conditionMessage(problem))))
+    # A mirror may leave out Bioconductor's data packages.
+    if (nrow(found) == 0 && grepl("/data/(annotation|experiment)/", contrib)) next
+    if (nrow(found) == 0) fail(sprintf("`%s` has no package for R %s: %s", contrib, getRversion(), said))
     known <- add_rows(found, known)
   }
   known

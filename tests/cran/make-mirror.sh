@@ -4,6 +4,7 @@
 # Its packages are CRAN's own source files, as Debian keeps them for its r-cran-* packages, and some made here:
 #   brokenpkg     does not compile
 #   needsbroken   needs brokenpkg
+#   needsglue     needs glue, which Debian has as well
 #   twoversions   2.0, and 1.0 in the archive
 # Needs apt, a mirror with sources (DSIMG_TEST_MIRROR), tar and gzip; no R, and not root. The system's own apt
 # lists stay as they are. A folder that is complete is left alone.
@@ -26,6 +27,7 @@ main() {
   fetch_sources
   make_broken
   make_needs_broken
+  make_needs_glue
   make_two_versions
   write_index
   touch "$folder/complete"
@@ -96,6 +98,11 @@ make_broken() {
 make_needs_broken() {
   new_package needsbroken 0.1 'Imports: brokenpkg, R6' 'NeedsCompilation: no'
   pack needsbroken 0.1 "$contrib"
+}
+
+make_needs_glue() {
+  new_package needsglue 0.1 'Imports: glue (>= 1.0)' 'NeedsCompilation: no'
+  pack needsglue 0.1 "$contrib"
 }
 
 make_two_versions() {

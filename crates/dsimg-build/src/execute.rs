@@ -77,7 +77,7 @@ pub async fn execute(job: &Job<'_>, run: &RunContext) -> Result<BuildReport, Bui
 
 async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> Result<Manifest, BuildError> {
     let mut timings = Timings::start();
-    let host = until_cancelled(run, job.builder.check_ready(job.plan, run)).await?;
+    let host = job.builder.check_ready(job.plan, run).await?;
     let base = timings.phase(Phase::Base, run, make_base(job, run)).await?;
     let preparation = prepare(job, run).await?;
     let (mut machine, session) = timings.phase(Phase::Boot, run, start(job, &base, run)).await?;
@@ -107,7 +107,8 @@ pub(crate) struct Setting<'a> {
 }
 
 async fn make_base(job: &Job<'_>, run: &RunContext) -> Result<BaseImage, BuildError> {
-    until_cancelled(run, job.builder.prepare_base(&job.plan.base, &job.plan.network, run)).await
+    // Builders watch for the cancel themselves: a call that is dropped half-way could not clean up.
+    Ok(job.builder.prepare_base(&job.plan.base, &job.plan.network, run).await?)
 }
 
 /// Boots a machine and waits until it can be talked to; one that does not come up is ended.
@@ -116,7 +117,7 @@ async fn start(
     base: &BaseImage,
     run: &RunContext,
 ) -> Result<(Box<dyn Machine>, Box<dyn Session>), BuildError> {
-    let machine = until_cancelled(run, job.builder.boot(base, job.plan, run)).await?;
+    let machine = job.builder.boot(base, job.plan, run).await?;
     match until_cancelled(run, machine.connect()).await {
         Ok(session) => Ok((machine, session)),
         Err(error) => {
@@ -165,10 +166,9 @@ async fn finish(
     timings: &mut Timings,
     run: &RunContext,
 ) -> Result<Outcome, BuildError> {
-    timings.phase(Phase::PowerOff, run, until_cancelled(run, machine.wait_for_power_off())).await?;
+    timings.phase(Phase::PowerOff, run, machine.wait_for_power_off()).await?;
     let name = format!("{}-{}", job.plan.image.name, job.plan.image.version);
-    let written = until_cancelled(run, machine.write_image(&name, output.path()));
-    outcome.artifacts = timings.phase(Phase::Write, run, written).await?;
+    outcome.artifacts = timings.phase(Phase::Write, run, machine.write_image(&name, output.path())).await?;
     Ok(outcome)
 }
 

@@ -21,17 +21,23 @@ impl Timings {
     }
 
     /// Waits for the future as a part of this phase; one that comes several times is summed.
-    pub(crate) async fn phase<T>(&mut self, phase: Phase, run: &RunContext, work: impl Future<Output = T>) -> T {
+    /// It is reported as ended only when it went well.
+    pub(crate) async fn phase<T, E>(
+        &mut self,
+        phase: Phase,
+        run: &RunContext,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         run.report(&Event::PhaseStarted { phase });
         let begun = Instant::now();
-        let result = work.await;
+        let result = work.await?;
         let elapsed = begun.elapsed();
         match self.phases.iter_mut().find(|(known, _)| *known == phase) {
             Some((_, sum)) => *sum += elapsed,
             None => self.phases.push((phase, elapsed)),
         }
         run.report(&Event::PhaseEnded { phase, elapsed });
-        result
+        Ok(result)
     }
 
     /// Waits for the future as stage `number` of `count`; it is reported as ended only when it went well.

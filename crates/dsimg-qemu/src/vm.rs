@@ -67,7 +67,11 @@ impl Vm {
         // Until here the command holds QEMU's ends of the sockets; QEMU's death must close them.
         drop(command);
         let watched = Watched::new(child, run)?;
-        match Qmp::connect(qmp).await {
+        let answer = tokio::select! {
+            answer = Qmp::connect(qmp) => answer,
+            () = run.cancel.cancelled() => return Err(watched.given_up().await),
+        };
+        match answer {
             Ok(qmp) => Ok(watched.with(qmp, console, run)),
             Err(error) => Err(watched.did_not_start(&error).await),
         }
@@ -248,11 +252,9 @@ impl Watched {
             _ => Duration::ZERO,
         };
         if tokio::time::timeout(patience, self.exit.wait_for(Option::is_some)).await.is_err() {
-            let _ = pidfd_send_signal(self.process.as_fd(), Signal::KILL);
-            let _ended = tokio::time::timeout(GRACE, self.exit.wait_for(Option::is_some)).await;
+            self.kill().await;
         }
-        // It is gone whether or not that can be written down.
-        let _written = self.run.ledger.is_gone(self.entry.clone());
+        self.strike();
         let words = words_of(&self.stderr);
         let what = match *self.exit.borrow() {
             Some(status) => format!("QEMU did not start: it {}{words}", describe_status(status)),
@@ -260,6 +262,23 @@ impl Watched {
         };
         let hint = Some("look at `qemu_args` in the template; `dsimg doctor` looks at the host".to_owned());
         MachineError::Machine { what, hint, console: String::new() }
+    }
+
+    /// The build was cancelled before it answered.
+    async fn given_up(mut self) -> MachineError {
+        self.kill().await;
+        self.strike();
+        MachineError::Cancelled
+    }
+
+    async fn kill(&mut self) {
+        let _ = pidfd_send_signal(self.process.as_fd(), Signal::KILL);
+        let _ended = tokio::time::timeout(GRACE, self.exit.wait_for(Option::is_some)).await;
+    }
+
+    /// It is gone whether or not that can be written down.
+    fn strike(&self) {
+        let _written = self.run.ledger.is_gone(self.entry.clone());
     }
 }
 

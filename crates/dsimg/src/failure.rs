@@ -81,11 +81,6 @@ impl Failure {
         self
     }
 
-    #[must_use]
-    pub(crate) fn with_code(self, code: Code) -> Self {
-        Self { code, ..self }
-    }
-
     /// In front of the message: which of several builders it was.
     #[must_use]
     pub(crate) fn of_builder(mut self, builder: &str) -> Self {

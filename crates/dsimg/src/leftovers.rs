@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dsimg_machine::ledger::{DeadLedger, find_dead};
-use dsimg_machine::{Event, Level, Resource};
+use dsimg_machine::{Event, Ledger, Level, Resource};
 
 use crate::ui::Screen;
 use crate::wire;
@@ -20,6 +20,23 @@ pub(crate) async fn free(state: &Path, screen: &dyn Screen) {
         }
         Err(error) => {
             say(Level::Warning, format!("cannot look for what dead builds left in {}: {error}", folder.display()));
+        }
+    }
+}
+
+/// What this process's own builds made and did not take away: work that was dropped half done by a cancel.
+/// Called when no build runs any more.
+pub(crate) async fn free_own(ledger: &Ledger, screen: &dyn Screen) {
+    let open = ledger.open_entries().unwrap_or_default();
+    let (processes, folders): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|left| matches!(left, Resource::Process { .. }));
+    for left in processes.into_iter().chain(folders) {
+        let freed = match wire::reclaim(&left).await {
+            Ok(()) => ledger.is_gone(left).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = freed {
+            screen.say(&format!("warning: not all was cleaned up: {why}\n"));
         }
     }
 }

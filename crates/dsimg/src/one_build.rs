@@ -23,6 +23,8 @@ use crate::{outcome, wire};
 pub(crate) struct Shared<'a> {
     pub arguments: &'a Build,
     pub template: &'a Template,
+    /// How many run beside each other.
+    pub builds: usize,
     pub catalog: &'a Catalog,
     /// The template's, absolute.
     pub folder: PathBuf,
@@ -54,6 +56,7 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
         Err(failure) => Err(failure),
     };
     reporter.finish(&plan.builder);
+    shared.screen.end(&plan.builder);
     tell(ended, plan, shared, &log)
 }
 
@@ -156,9 +159,14 @@ fn tell(ended: Result<BuildReport, Failure>, plan: &Plan, shared: &Shared<'_>, l
             let failure = failure.map_texts(|text| secret::describe(&shared.masker.mask_text(text)));
             log.write(&plan.builder, &failure.describe());
             shared.screen.result(&plan.builder, &outcome::failure(&failure, log.path()));
-            let several = shared.template.builders.len() > 1;
-            let failure = if several { failure.of_builder(&plan.builder) } else { failure };
-            Err(failure.with_log(log.path()))
+            let failure = failure.with_log(log.path());
+            if shared.builds == 1 {
+                return Err(failure);
+            }
+            // The others go on, maybe for an hour: it is told now, and the end only names the builder.
+            let code = failure.code;
+            shared.screen.say(&failure.of_builder(&plan.builder).describe());
+            Err(Failure::new(code, format!("no image from builder `{}`", plan.builder)))
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::commands::plan::check_only;
 use crate::failure::{Code, Failure};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
-use crate::ui::output::{Remembered, say};
+use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
 use crate::{environment, leftovers, secrets, signals};
 
@@ -46,6 +46,7 @@ pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
         screen: Arc::clone(&screen),
         ledger: Arc::clone(&ledger),
         template: &template,
+        builds: plans.len(),
         catalog: &catalog,
         arguments,
         build_id,
@@ -58,6 +59,7 @@ pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
     // On one thread: processes die with the thread that started them.
     let ended = join_all(plans.iter().map(|plan| one_build::run(plan, &shared))).await;
     screen.finish();
+    leftovers::free_own(&ledger, screen.as_ref()).await;
     close_ledger(&ledger, screen.as_ref());
     conclude(ended)
 }
@@ -117,16 +119,13 @@ fn warn_of_short_secrets(template: &Template, screen: &dyn Screen) {
     }
 }
 
-/// Of several failures all but the last are said here.
+/// Several builds may have failed for several reasons: the code is that of the first in the template.
 fn conclude(ended: Vec<Result<(), Failure>>) -> Result<(), Failure> {
     let mut failures: Vec<_> = ended.into_iter().filter_map(Result::err).collect();
-    let last = failures.pop();
-    failures.iter().for_each(|failure| say(&failure.describe()));
-    match (last, failures.first()) {
-        (None, _) => Ok(()),
-        (Some(last), None) => Err(last),
-        // They may have failed for different reasons: the first one's code.
-        (Some(last), Some(first)) => Err(last.with_code(first.code)),
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        count => Err(Failure::new(failures[0].code, format!("{count} builders failed"))),
     }
 }
 

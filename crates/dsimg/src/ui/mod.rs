@@ -30,6 +30,9 @@ pub(crate) trait Screen: Reporter {
     /// How one builder's build ended, for programs.
     fn result(&self, _builder: &str, _fields: &serde_json::Value) {}
 
+    /// Nothing more comes of this builder.
+    fn end(&self, _builder: &str) {}
+
     /// Everything that moves is taken from the screen.
     fn finish(&self) {}
 }

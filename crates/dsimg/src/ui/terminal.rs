@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -35,12 +35,14 @@ struct State {
 /// What is drawn for one builder.
 #[derive(Debug)]
 struct Area {
+    bars: MultiProgress,
     status: ProgressBar,
+    /// How a line of output looks.
+    line: &'static str,
     tail: Vec<ProgressBar>,
     shown: VecDeque<String>,
     /// By what they show the progress of.
     transfers: BTreeMap<String, ProgressBar>,
-    began: Instant,
 }
 
 impl Terminal {
@@ -62,9 +64,9 @@ impl Terminal {
         let status = self.bars.add(ProgressBar::new_spinner());
         status.set_style(style(&format!("{{spinner}} {}{{wide_msg}} {{elapsed_precise}}", escape(&name))));
         status.enable_steady_tick(TICK);
-        let template = if self.coloured { "  {wide_msg:.dim}" } else { "  {wide_msg}" };
-        let tail = (0..TAIL).map(|_| self.bars.add(ProgressBar::new_spinner().with_style(style(template)))).collect();
-        Area { status, tail, shown: VecDeque::new(), transfers: BTreeMap::new(), began: Instant::now() }
+        let line = if self.coloured { "  {wide_msg:.dim}" } else { "  {wide_msg}" };
+        let bars = self.bars.clone();
+        Area { bars, status, line, tail: Vec::new(), shown: VecDeque::new(), transfers: BTreeMap::new() }
     }
 
     /// A line that stays, above all that moves.
@@ -101,8 +103,7 @@ impl Reporter for Terminal {
                 }
             }
             Event::Progress { what, done, total } => {
-                let bars = &self.bars;
-                self.area(&mut state, builder).progress(bars, what, *done, *total);
+                self.area(&mut state, builder).progress(what, *done, *total);
             }
             Event::ProgressEnded { what } => {
                 if let Some(bar) = self.area(&mut state, builder).transfers.remove(what) {
@@ -126,18 +127,29 @@ impl Screen for Terminal {
         self.bars.suspend(|| drop(output::print(text)));
     }
 
+    fn end(&self, builder: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(area) = state.builders.remove(builder) {
+            area.remove();
+        }
+    }
+
     fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for area in std::mem::take(&mut state.builders).into_values() {
-            area.transfers.into_values().chain(area.tail).chain([area.status]).for_each(|bar| bar.finish_and_clear());
-        }
+        std::mem::take(&mut state.builders).into_values().for_each(Area::remove);
         drop(self.bars.clear());
     }
 }
 
 impl Area {
+    fn remove(self) {
+        for bar in self.transfers.into_values().chain(self.tail).chain([self.status]) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+
     fn begin(&mut self, words: &str) {
-        self.began = Instant::now();
         self.status.reset_elapsed();
         self.status.set_message(text::printable(words));
         self.clear_tail();
@@ -150,22 +162,31 @@ impl Area {
 
     fn clear_tail(&mut self) {
         self.shown.clear();
-        self.tail.iter().for_each(|bar| bar.set_message(""));
+        for bar in self.tail.drain(..) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
     }
 
+    /// The area grows with the first lines.
     fn show(&mut self, lines: Vec<String>) {
         let fit = lines.iter().map(|line| text::printable(line)).filter(|line| !line.trim().is_empty());
         self.shown.extend(fit);
         while self.shown.len() > TAIL {
             self.shown.pop_front();
         }
+        while self.tail.len() < self.shown.len() {
+            let last = self.tail.last().unwrap_or(&self.status);
+            let bar = ProgressBar::new_spinner().with_style(style(self.line));
+            self.tail.push(self.bars.insert_after(last, bar));
+        }
         self.shown.iter().zip(&self.tail).for_each(|(line, bar)| bar.set_message(line.clone()));
     }
 
     /// Bytes.
-    fn progress(&mut self, bars: &MultiProgress, what: &str, done: u64, total: Option<u64>) {
+    fn progress(&mut self, what: &str, done: u64, total: Option<u64>) {
         let bar = self.transfers.entry(what.to_owned()).or_insert_with(|| {
-            let bar = bars.insert_after(&self.status, ProgressBar::no_length());
+            let bar = self.bars.insert_after(&self.status, ProgressBar::no_length());
             bar.set_style(style(transfer_style(total)));
             bar.set_message(text::printable(what));
             bar

@@ -6,6 +6,13 @@
 set -eu
 root=$1
 
+# mmdebstrap keeps services from starting with these for as long as its hooks run, and takes them out only after the
+# last one; this is the last one, and the image's packages must be able to start their services.
+rm -f "$root/usr/sbin/policy-rc.d"
+if [ -e "$root/sbin/start-stop-daemon.REAL" ]; then
+  mv "$root/sbin/start-stop-daemon.REAL" "$root/sbin/start-stop-daemon"
+fi
+
 # Not what is mounted in the tree while packages are installed, only the tree: a plain bind leaves mounts out.
 mount --bind "$root" "$root/mnt"
 for folder in dev run tmp; do

@@ -1,6 +1,10 @@
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest as _, Sha256, Sha512};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use dsimg_plan::Digest;
 use dsimg_plan::digest::hex;
@@ -182,4 +186,38 @@ async fn a_missing_file_is_told() {
         user: None,
     };
     assert!(case.refusal(&source).await.contains("missing.qcow2 is not there"));
+}
+
+/// Answers each request with the same bytes, and counts them.
+async fn serve(bytes: Vec<u8>, requests: Arc<AtomicUsize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            requests.fetch_add(1, Ordering::Relaxed);
+            let mut request = vec![0; 4096];
+            let _read = stream.read(&mut request).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+        }
+    });
+    format!("http://{address}/images/disk.qcow2?build=7")
+}
+
+#[tokio::test]
+async fn a_url_is_downloaded_once_and_kept_as_the_base_only() {
+    let case = Case::new();
+    case.make_disk();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let url = serve(std::fs::read(case.path("disk.qcow2")).unwrap(), Arc::clone(&requests)).await;
+    let source = ImageSource { location: Location::Url(url), ..case.source("disk.qcow2") };
+    let base = case.prepare(&source).await.unwrap();
+    case.assert_is_the_disk(&base);
+    assert_eq!(base.description, "disk.qcow2");
+    assert_eq!(case.prepare(&source).await.unwrap(), base);
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+    let downloads: Vec<_> = std::fs::read_dir(case.run.context.cache.join("downloads")).unwrap().flatten().collect();
+    let large = downloads.iter().filter(|file| file.metadata().unwrap().len() > 0);
+    assert_eq!(large.count(), 0, "{downloads:?}");
 }

@@ -1,0 +1,12 @@
+//! The program as its users run it, where no machine is needed: words, files and exit codes.
+
+// The allowance for tests covers only functions marked `#[test]`, not those they share.
+#![allow(clippy::unwrap_used)]
+
+mod build;
+mod doctor;
+mod help;
+mod inspect;
+mod place;
+mod stopping;
+mod templates;

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs the provisioners' scripts in a Debian tree: run.sh [PART…], such as `run.sh apt pip`; all of them without.
+#
+# Needs root (mounts and chroot), mmdebstrap and an apt mirror; `pip` needs PyPI and uv (a path in $UV, or on PATH),
+# `r` builds packages from a loopback repository. Trees are kept in $DSIMG_DEV_FOLDER (/var/tmp/dsimg-dev).
+# What only a booted machine shows (reboots, locks of a real systemd, the power-off) is tested with the engine.
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Mounts of its own, which go with it, however it ends.
+if [[ -z ${DSIMG_TEST_NAMESPACE:-} ]]; then
+  exec env DSIMG_TEST_NAMESPACE=1 unshare --mount --propagation private bash "$0" "$@"
+fi
+
+PROVISIONERS=$here/../../provisioners
+PARTS=(definitions shell file apt pip hygiene r)
+. "$here/guest.sh"
+. "$here/expect.sh"
+
+main() {
+  local part parts=("${@:-${PARTS[@]}}")
+  # On the disk: an upper layer in memory would not hold what pip and R put there.
+  WORK=$(mktemp -d /var/tmp/dsimg-test.XXXXXX)
+  trap finish EXIT
+  UV=${UV:-$(command -v uv || true)}
+  make_tree "$SUITE" python3,ca-certificates,passwd || exit 1
+  passed=0 failed=0
+  for part in "${parts[@]}"; do
+    . "$here/$part.sh"
+    run_tests "$part"
+  done
+  printf '%s passed, %s failed\n' "$passed" "$failed"
+  ((failed == 0))
+}
+
+# Every function test_PART_… of a part, each in a fresh guest and a shell of its own.
+run_tests() { # PART
+  local name start
+  while read -r name; do
+    new_guest "$("tree_of_$1" 2>/dev/null || printf '%s' "$SUITE")"
+    start=$SECONDS
+    if (set -e; "$name") >"$WORK/test-log" 2>&1; then
+      passed=$((passed + 1))
+      printf 'ok    %s (%s s)\n' "$name" "$((SECONDS - start))"
+    else
+      failed=$((failed + 1))
+      printf 'FAIL  %s (%s s)\n' "$name" "$((SECONDS - start))"
+      sed 's/^/      /' "$WORK/test-log"
+    fi
+  done < <(compgen -A function | grep "^test_$1_")
+}
+
+finish() {
+  drop_guest
+  if [[ -n ${SERVER:-} ]]; then kill "$SERVER" 2>/dev/null; fi
+  rm -rf "$WORK"
+}
+
+main "$@"

@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 TEMPLATE ?= templates/quickstart.toml
+# Bases, downloads and images of the tests are kept here between runs.
+TEST_CACHE := $(or $(DSIMG_TEST_CACHE),/var/tmp/dsimg-tests)
+# The provisioners' tests mount and chroot.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help quickstart build test lint host-packages host-packages-test bench deny
 
@@ -15,9 +19,10 @@ build: ## the release binary, target/release/dsimg
 	$(CARGO) build --release --locked -p dsimg
 
 test: host-packages-test lint ## everything: format, lints, unit, snapshot and fake tests, real boots
+	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --exclude dsimg-tests
-	tests/provisioners/run.sh
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
+	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh
 
 lint: ## format and lints
 	$(CARGO) fmt --all --check

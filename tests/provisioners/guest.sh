@@ -17,10 +17,10 @@ make_tree() {
   mmdebstrap --quiet --variant=apt --include="$2" "$SUITE" "$tree.new" "$MIRROR" && mv "$tree.new" "$tree"
 }
 
-# `new_guest [TREE]`: a fresh guest in $GUEST; the one before is thrown away.
+# `new_guest TREE`: a fresh guest in $GUEST; the one before is thrown away.
 new_guest() {
   drop_guest
-  local tree=$DEV_FOLDER/${1:-$SUITE}
+  local tree=$DEV_FOLDER/$1
   GUEST=$WORK/guest
   mkdir -p "$WORK/upper" "$WORK/overlay" "$GUEST"
   mount -t overlay overlay -o "lowerdir=$tree,upperdir=$WORK/upper,workdir=$WORK/overlay" "$GUEST"

@@ -23,7 +23,7 @@ main() {
   WORK=$(mktemp -d /var/tmp/dsimg-test.XXXXXX)
   trap finish EXIT
   UV=${UV:-$(command -v uv || true)}
-  make_tree "$SUITE" python3,ca-certificates,passwd || exit 1
+  make_tree "tree-$SUITE" python3,ca-certificates,passwd || exit 1
   passed=0 failed=0
   for part in "${parts[@]}"; do
     . "$here/$part.sh"
@@ -33,13 +33,17 @@ main() {
   ((failed == 0))
 }
 
-# Every function test_PART_… of a part, each in a fresh guest and a shell of its own.
+# Every function test_PART_… of a part, each in a fresh guest and a shell of its own. `prepare_PART` comes first, where
+# there is one, and may choose another `tree`.
 run_tests() { # PART
-  local name start
+  local name start tree=tree-$SUITE
+  if declare -F "prepare_$1" >/dev/null; then "prepare_$1" || exit 1; fi
   while read -r name; do
-    new_guest "$("tree_of_$1" 2>/dev/null || printf '%s' "$SUITE")"
+    new_guest "$tree"
     start=$SECONDS
-    if (set -e; "$name") >"$WORK/test-log" 2>&1; then
+    # Not as a condition, where bash would overlook what fails inside.
+    (set -e; "$name") >"$WORK/test-log" 2>&1
+    if (($? == 0)); then
       passed=$((passed + 1))
       printf 'ok    %s (%s s)\n' "$name" "$((SECONDS - start))"
     else

@@ -70,8 +70,9 @@ impl Seed<'_> {
             "resize_rootfs": true,
             "package_update": false,
             "package_upgrade": false,
-            "cloud_init_modules": ["growpart", "resizefs", "users_groups", "ssh"],
-            "cloud_config_modules": ["apt_configure"],
+            "cloud_init_modules": ["users_groups", "ssh"],
+            // The disk grows while ssh is already being answered.
+            "cloud_config_modules": ["growpart", "resizefs", "apt_configure"],
             "cloud_final_modules": [],
         });
         let login = if self.user == "root" {

@@ -47,12 +47,12 @@ struct Area {
 
 impl Terminal {
     pub(crate) fn new(builders: &[String]) -> Self {
-        Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
-            named: builders.len() > 1,
-            coloured: !crate::environment::no_colour(),
-            state: Mutex::default(),
-        }
+        Self::on(ProgressDrawTarget::stderr(), builders, !crate::environment::no_colour())
+    }
+
+    fn on(target: ProgressDrawTarget, builders: &[String], coloured: bool) -> Self {
+        let bars = MultiProgress::with_draw_target(target);
+        Self { bars, named: builders.len() > 1, coloured, state: Mutex::default() }
     }
 
     fn area<'a>(&self, state: &'a mut State, builder: &str) -> &'a mut Area {
@@ -219,3 +219,6 @@ fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("the templates of this file are sound");
     style.progress_chars("=> ").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }
+
+#[cfg(test)]
+mod tests;

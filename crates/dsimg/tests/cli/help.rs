@@ -12,6 +12,26 @@ fn every_command_says_what_it_does_and_how() {
     insta::assert_snapshot!(shown);
 }
 
+/// What is not written down in docs/cli.md is not there for its readers.
+#[test]
+fn every_command_and_option_is_in_the_docs() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let place = Place::new();
+    for command in ["build", "plan", "validate", "inspect", "doctor", "init", "schema", "completions"] {
+        let (_, rest) =
+            docs.split_once(&format!("\n## {command}\n")).unwrap_or_else(|| panic!("no part on `{command}`"));
+        let own = rest.split("\n## ").next().unwrap();
+        let help = place.dsimg(&[command, "-h"]).out;
+        let options = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+        for option in options.filter(|option| *option != "--help" && *option != "--help')") {
+            let option = option.trim_end_matches(|c: char| !c.is_alphanumeric());
+            // Those for variables are described once, for all.
+            let place = if option.starts_with("--var") { docs.as_str() } else { own };
+            assert!(place.contains(option), "`{option}` of `{command}`");
+        }
+    }
+}
+
 #[test]
 fn the_version_is_printed() {
     let ran = Place::new().dsimg(&["--version"]);

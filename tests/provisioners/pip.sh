@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# Tests of the pip provisioner. Sourced by run.sh. They fetch small packages from PyPI.
+
+prepare_pip() {
+  if [[ -z $UV ]]; then
+    echo 'there is no uv on this host: put its path into $UV (its wheel on PyPI holds the program)'
+    return 1
+  fi
+}
+
+test_pip_makes_the_environment() {
+  expect_done pip "packages=('idna>=3' 'Typing.Extensions==4.12.2' click)"
+  expect_said 'making the virtual environment /opt/venv' '+ typing-extensions==4.12.2'
+  in_guest /opt/venv/bin/python -c 'import idna, click, typing_extensions'
+  local frozen
+  frozen=$(freeze pip)
+  expect_frozen "$frozen" $'pypi\ttyping-extensions\t4.12.2\t\tvenv:/opt/venv\t1'
+  expect_frozen "$frozen" $'pypi\tidna\t3*\t\tvenv:/opt/venv\t1'
+  expect_same "$(cut -f2 <<<"$frozen" | sort | tr '\n' ' ')" 'click idna pip typing-extensions ' 'the packages'
+  # The same as the environment's own metadata.
+  expect_same "$(cut -f2,3 <<<"$frozen" | tr '\t' '=')" "$(in_guest /opt/venv/bin/python -c '
+import importlib.metadata as m, re
+print("\n".join(sorted(re.sub(r"[-_.]+", "-", d.name).lower() + "=" + d.version for d in m.distributions())))')" 'the freeze'
+  # Later work needs no tricks, and nothing of uv stays.
+  in_guest /opt/venv/bin/pip install --quiet six
+  expect_no_file /var/cache/dsimg/uv /root/.cache /root/.local /opt/venv/.lock /opt/venv/CACHEDIR.TAG
+  [[ -n $(find "$GUEST/opt/venv" -name '*.pyc' | head -n 1) ]] || unmet 'bytecode'
+}
+
+test_pip_two_stages_share_an_environment() {
+  expect_done pip 'packages=(click); compile=false'
+  expect_done pip 'packages=(idna)'
+  expect_unsaid 'making the virtual environment'
+  expect_frozen "$(freeze pip)" $'pypi\tidna\t*'
+  expect_refused pip 'packages=(idna); python=3.9'
+  expect_said 'was made with Python 3.13' 'the stage asks for 3.9'
+}
+
+test_pip_reads_files() {
+  printf 'click\n# a comment\nidna<4\n' >"$WORK/requirements.txt"
+  printf 'idna<3.7\n' >"$WORK/constraints.txt"
+  cat >"$WORK/pyproject.toml" <<'END'
+[project]
+name = "ours"
+version = "1"
+dependencies = ["six"]
+[project.optional-dependencies]
+more = ["toolz"]
+[dependency-groups]
+dev = ["iniconfig"]
+END
+  cat >"$WORK/pylock.toml" <<'END'
+lock-version = "1.0"
+created-by = "dsimg-tests"
+[[packages]]
+name = "zipp"
+version = "3.21.0"
+[[packages.wheels]]
+name = "zipp-3.21.0-py3-none-any.whl"
+url = "https://files.pythonhosted.org/packages/b7/1a/7e4798e9339adc931158c9d69ecc34f5e6791489d469f5e50ec15e35f458/zipp-3.21.0-py3-none-any.whl"
+hashes = { sha256 = "ac1bbe05fd2991f160ebce24ffbac5f6d11d83dc90891255885223d42b3cd931" }
+END
+  local up=/run/dsimg/stage-1/uploads
+  prepare_stage pip "requirements=($up/requirements/requirements.txt) constraints=($up/constraints/constraints.txt)
+    pyproject=$up/pyproject/pyproject.toml extras=(more) groups=(dev) pylock=$up/pylock/pylock.toml venv=/srv/ds"
+  upload requirements "$WORK/requirements.txt"
+  upload constraints "$WORK/constraints.txt"
+  upload pyproject "$WORK/pyproject.toml"
+  upload pylock "$WORK/pylock.toml"
+  run_stage pip
+  expect_same "$STATUS" 0 'the status'
+  local frozen
+  frozen=$(freeze pip)
+  expect_frozen "$frozen" $'pypi\tidna\t3.6\t\tvenv:/srv/ds\t1'
+  for name in click six toolz iniconfig zipp; do expect_frozen "$frozen" $'pypi\t'"$name"$'\t*\t\tvenv:/srv/ds\t?'; done
+  expect_unsaid 'ours'
+}
+
+test_pip_group_may_install() {
+  in_guest groupadd science
+  in_guest useradd -m -G science analyst
+  expect_done pip 'packages=(click); writable_by=science'
+  in_guest setpriv --reuid analyst --regid analyst --init-groups env HOME=/home/analyst \
+    /opt/venv/bin/pip install --quiet six
+  expect_frozen "$(freeze pip)" $'pypi\tsix\t*'
+}
+
+test_pip_packages_that_do_not_fit() {
+  expect_done pip "packages=(requests)"
+  expect_refused pip "packages=('urllib3<1.20')"
+  expect_said "don't fit each other"
+  expect_done pip "packages=('urllib3<1.20'); check=false"
+}
+
+test_pip_refusals_say_what_to_do() {
+  expect_refused pip 'packages=(no-such-package-of-dsimg-tests)'
+  expect_said 'pip packages were not installed' 'no-such-package-of-dsimg-tests'
+  expect_refused pip "packages=('--index-url=x')"
+  expect_said 'options go into a requirements file'
+  expect_refused pip 'packages=(click); python=3.6; venv=/opt/other'
+  expect_said 'there is no Python `3.6` in the machine; it has 3.13'
+  expect_refused pip 'packages=(click); venv=relative'
+  expect_said 'give an absolute path'
+  expect_refused pip 'packages=(click); venv=/etc'
+  expect_said '`/etc` exists and is no virtual environment'
+  expect_refused pip 'packages=(click); writable_by=no-group'
+  expect_said 'there is no group `no-group`'
+  rm "$GUEST/usr/bin/python3"
+  expect_refused pip 'packages=(click); venv=/opt/other'
+  expect_said 'there is no Python in the machine' 'put `python3` into'
+}
+
+# The registry's certificate is the machine's only when it knows who signed it.
+test_pip_says_what_to_set_for_tls() {
+  trust_nobody
+  printf '' >"$GUEST/etc/ssl/certs/ca-certificates.crt"
+  GUEST_ENV+=(SSL_CERT_FILE=/etc/ssl/certs/empty.pem)
+  cp "$(ls "$GUEST"/usr/share/ca-certificates/mozilla/*.crt | head -n 1)" "$GUEST/etc/ssl/certs/empty.pem"
+  expect_refused pip 'packages=(click)'
+  expect_said 'is signed by none of those that `[network] ca` names'
+}

@@ -7,7 +7,7 @@ TEST_CACHE := $(or $(DSIMG_TEST_CACHE),/var/tmp/dsimg-tests)
 # The provisioners' tests mount and chroot.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help quickstart build test lint host-packages host-packages-test bench deny
+.PHONY: help quickstart build test test-team lint host-packages host-packages-test bench deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -23,6 +23,10 @@ test: host-packages-test lint ## everything: format, lints, unit, snapshot and f
 	$(CARGO) test --locked --workspace --exclude dsimg-tests
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
 	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh
+
+test-team: host-packages-test ## builds templates/team.toml and runs a notebook of each language in its image
+	$(CARGO) build --locked -p dsimg
+	$(CARGO) test --locked -p dsimg-tests --test team -- --ignored --nocapture
 
 lint: ## format and lints
 	$(CARGO) fmt --all --check

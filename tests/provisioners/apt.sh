@@ -138,7 +138,8 @@ test_apt_repository_with_its_key() {
 
 make_repository() {
   export GNUPGHOME=$WORK/gnupg
-  mkdir -p -m 700 "$GNUPGHOME" "$GUEST/repo"
+  mkdir "$GUEST/repo"
+  mkdir -m 700 "$GNUPGHOME"
   gpg --quiet --batch --passphrase '' --quick-gen-key 'Ours <ours@example.org>' ed25519 sign never 2>/dev/null
   FINGERPRINT=$(gpg --list-keys --with-colons | awk -F: '$1 == "fpr" {print $10; exit}')
   gpg --armor --export >"$WORK/ours.asc"

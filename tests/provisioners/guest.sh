@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # its variables are read by the files that source it
 # A stand-in for the machine: a Debian tree under an overlay, entered with chroot. Sourced by run.sh, which runs in a
 # mount namespace of its own, so that every mount made here goes with it.
 

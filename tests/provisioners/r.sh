@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # its variables are read by the files that source it
 # Tests of the r provisioner with a repository on loopback. Sourced by run.sh.
 
 prepare_r() {

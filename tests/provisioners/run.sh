@@ -26,6 +26,7 @@ main() {
   make_tree "tree-$SUITE" python3,ca-certificates,passwd || exit 1
   passed=0 failed=0
   for part in "${parts[@]}"; do
+    # shellcheck source=/dev/null
     . "$here/$part.sh"
     run_tests "$part"
   done
@@ -36,14 +37,15 @@ main() {
 # Every function test_PART_… of a part, each in a fresh guest and a shell of its own. `prepare_PART` comes first, where
 # there is one, and may choose another `tree`.
 run_tests() { # PART
-  local name start tree=tree-$SUITE
+  local name start status tree=tree-$SUITE
   if declare -F "prepare_$1" >/dev/null; then "prepare_$1" || exit 1; fi
   while read -r name; do
     new_guest "$tree"
     start=$SECONDS
     # Not as a condition, where bash would overlook what fails inside.
     (set -e; "$name") >"$WORK/test-log" 2>&1
-    if (($? == 0)); then
+    status=$?
+    if ((status == 0)); then
       passed=$((passed + 1))
       printf 'ok    %s (%s s)\n' "$name" "$((SECONDS - start))"
     else

@@ -57,6 +57,86 @@ fn checksums_and_inspection_agree_with_the_files() {
     assert!(left.iter().flatten().all(|entry| !entry.file_name().to_string_lossy().contains(".partial")), "{left:?}");
 }
 
+/// A finished image as the base of another, with files in and out, a reboot, and a provisioner of the user's own.
+#[test]
+fn the_image_serves_as_a_base() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    write(&folder.path().join("notes/greeting.txt"), "Hello from {{ image.name }}\n");
+    let own = folder.path().join("provisioners/motd");
+    write(
+        &own.join("provisioner.toml"),
+        "name = \"motd\"\nversion = 1\nsummary = \"A message at login\"\n[parameters.text]\ntype = \"string\"\n\
+         summary = \"What is shown\"\n[[step]]\nrun = \"install.sh\"\n",
+    );
+    write(&own.join("install.sh"), "set -euo pipefail\n. ./params.sh\nprintf '%s\\n' \"$text\" >/etc/motd\n");
+    let sum = run(Command::new("sha256sum").arg(image())).expect_success().stdout;
+    let template = folder.path().join("second.toml");
+    write(
+        &template,
+        &format!(
+            r#"
+[image]
+name = "second"
+version = "1"
+[variables]
+token = {{ type = "string", sensitive = true }}
+[base]
+image = {{ path = "{}", checksum = "sha256:{}" }}
+[[builder]]
+name = "small"
+type = "qemu"
+memory = "1GiB"
+disk = "10GiB"
+[[provision]]
+type = "file"
+source = "notes"
+destination = "/srv/notes"
+template = true
+[[provision]]
+type = "motd"
+text = "it's $HOME; `id`"
+[[provision]]
+name = "restart"
+type = "shell"
+inline = ["cat /proc/sys/kernel/random/boot_id >/srv/boot-before"]
+reboots = true
+[[provision]]
+name = "look"
+type = "shell"
+env = {{ TOKEN = "{{{{ token }}}}" }}
+inline = [
+    "! cmp /proc/sys/kernel/random/boot_id /srv/boot-before",
+    "test ${{#TOKEN}} = 14",
+    "echo the token is $TOKEN",
+    "cat /srv/notes/greeting.txt /etc/motd >/srv/report",
+]
+[[provision]]
+type = "file"
+fetch = "/srv/report"
+to = "reports/look.txt"
+"#,
+            image().display(),
+            sum.split_whitespace().next().expect("sha256sum prints the sum first"),
+        ),
+    );
+    let output = folder.path().join("images");
+    let mut command = dsimg(&["build", "--progress", "plain", "--output", &output.to_string_lossy()]);
+    let built = run(command.arg(&template).env("DSIMG_VAR_token", "sesame-open-42")).expect_success();
+
+    let fetched = std::fs::read_to_string(output.join("second-1/reports/look.txt")).expect("the file was fetched");
+    assert_eq!(fetched, "Hello from second\nit's $HOME; `id`\n");
+    let log = std::fs::read_to_string(output.join("second-1/build.log")).expect("the log is beside the image");
+    for text in [&built.stdout, &built.stderr, &log] {
+        assert!(!text.contains("sesame-open-42"), "a secret is in:\n{text}");
+    }
+    assert!(log.contains("the token is ***"), "{log}");
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("the folder is ours");
+    std::fs::write(path, text).expect("the folder is ours");
+}
+
 fn languages_work(machine: &Booted) {
     machine.ssh("/opt/ds/bin/python -c 'import numpy, pandas'").expect_success();
     let r = machine.read("Rscript -e 'library(jsonlite); cat(toJSON(1:3))'");

@@ -10,7 +10,7 @@ TLS_FAILURE+='|self[- ]signed certificate|No system certificates available|serve
 LOOKUP_FAILURE='Temporary failure resolving|Could not resolve|failed to lookup address|Name or service not known'
 LOOKUP_FAILURE+='|Temporary failure in name resolution|cannot resolve|Couldn.t resolve'
 REACH_FAILURE='Could not connect|Connection (timed out|refused)|Unable to connect|Network is unreachable'
-REACH_FAILURE+='|tcp connect error|Failed to connect|operation timed out|Connection failed'
+REACH_FAILURE+='|unable to access index|tcp connect error|Failed to connect|operation timed out|Connection failed'
 
 # `explain_network_failure LOG SETTING`: hints for the failure in the log, with the key of `[network]` that names
 # a mirror of what was fetched (`apt`, `pip`, `cran`). Status 1 when the log shows no trouble of the network.

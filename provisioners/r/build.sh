@@ -10,6 +10,8 @@ build_from_sources() {
   sed -i '/^$/d' "$work/to-build"
   [[ -s $work/to-build || ${#github[@]} -gt 0 ]] || return 0
   plan_build
+  # For the freeze, as in list_wanted: a repository's package may have another name.
+  if [[ -e $work/from-github ]]; then cat "$work/from-github" >>/var/cache/dsimg/r-requested; fi
   install_needed_debs
   install_compilers
   build_all
@@ -72,8 +74,8 @@ build_all() {
 }
 
 report_failures() {
-  local name version needs _ failed=() held=()
-  while IFS=$'\t' read -r name version _ _ needs; do
+  local name version _ failed=() held=()
+  while IFS=$'\t' read -r name version _; do
     if [[ -e $work/logs/$name && ! -e $work/done/$name ]]; then
       failed+=("$name $version")
     elif [[ ! -e $work/done/$name ]]; then

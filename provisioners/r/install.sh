@@ -73,7 +73,7 @@ name_and_version() {
 }
 
 report() {
-  local name
+  local names
   mapfile -t names < <(cut -d' ' -f1 "$work/wanted"; cat "$work/from-github" 2>/dev/null || true)
   ((${#names[@]})) || return 0
   # Loading is what matters in the end; it also finds a system library that is missing at run time.

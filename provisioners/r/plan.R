@@ -44,7 +44,7 @@ read_words <- function(file, columns) {
 repositories <- function(with_bioconductor) {
   repos <- Sys.getenv("DSIMG_REPOSITORY")
   if (with_bioconductor) {
-    release <- as.character(tools:::.BioC_version_associated_with_R_version())
+    release <- as.character(utils:::.BioC_version_associated_with_R_version())
     base <- sprintf("%s/packages/%s", Sys.getenv("DSIMG_BIOCONDUCTOR"), release)
     cat("Bioconductor", release, "belongs to R", as.character(getRversion()), "\n")
     repos <- c(repos, paste0(base, c("/bioc", "/data/annotation", "/data/experiment")))

@@ -2,6 +2,8 @@
 # A stand-in for the machine: a Debian tree under an overlay, entered with chroot. Sourced by run.sh, which runs in a
 # mount namespace of its own, so that every mount made here goes with it.
 
+# The folders that the scripts under test come from, given by run.sh.
+: "${PROVISIONERS:?}"
 # The tree that all guests start from; made once and kept, because it takes a while.
 DEV_FOLDER=${DSIMG_DEV_FOLDER:-/var/tmp/dsimg-dev}
 SUITE=${DSIMG_TEST_SUITE:-trixie}

@@ -28,7 +28,6 @@ test_r_builds_from_source_in_order() {
   expect_frozen "$frozen" $'cran\tellipsis\t0.3.2\t\tCRAN\t1'
   expect_frozen "$frozen" $'cran\trlang\t*\t\tCRAN\t0'
   expect_frozen "$frozen" $'cran\ttwoversions\t1.0\t\trepository\t1'
-  expect_frozen "$frozen" $'cran\tlattice\t*\t\tdeb\t0'
   expect_same "$(grep -c $'\tstats\t' <<<"$frozen")" 0 'packages of R itself'
   expect_no_file /var/cache/dsimg/r
   # A second time there is nothing to do.
@@ -74,7 +73,7 @@ test_r_from_github_by_commit() {
 test_r_from_bioconductor() {
   use_mirror
   local release
-  release=$(in_guest Rscript -e 'cat(as.character(tools:::.BioC_version_associated_with_R_version()))')
+  release=$(in_guest Rscript -e 'cat(as.character(utils:::.BioC_version_associated_with_R_version()))')
   mkdir -p "$WORK/served/packages/$release"
   ln -sfn "$DEV_FOLDER/cran" "$WORK/served/packages/$release/bioc"
   expect_done r "bioconductor=(mime) binaries=never bioconductor_mirror=http://127.0.0.1:$PORT repository=http://127.0.0.1:$PORT/cran"

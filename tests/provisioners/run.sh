@@ -12,7 +12,7 @@ if [[ -z ${DSIMG_TEST_NAMESPACE:-} ]]; then
   exec env DSIMG_TEST_NAMESPACE=1 unshare --mount --propagation private bash "$0" "$@"
 fi
 
-PROVISIONERS=$here/../../provisioners
+export PROVISIONERS=$here/../../provisioners
 PARTS=(definitions shell file apt pip hygiene r)
 . "$here/guest.sh"
 . "$here/expect.sh"

@@ -50,6 +50,8 @@ struct Known {
     console: String,
     log: Option<PathBuf>,
     hint: Option<String>,
+    /// For programs: the files that have problems, as `validate --format json` lists them.
+    files: serde_json::Value,
 }
 
 impl Failure {
@@ -79,6 +81,17 @@ impl Failure {
     pub(crate) fn with_log(mut self, log: &Path) -> Self {
         self.known.log = Some(log.to_owned());
         self
+    }
+
+    #[must_use]
+    pub(crate) fn with_files(mut self, files: serde_json::Value) -> Self {
+        self.known.files = files;
+        self
+    }
+
+    /// Null where no file is to blame.
+    pub(crate) fn files(&self) -> &serde_json::Value {
+        &self.known.files
     }
 
     /// In front of the message: which of several builders it was.

@@ -158,7 +158,7 @@ fn tell(ended: Result<BuildReport, Failure>, plan: &Plan, shared: &Shared<'_>, l
         Err(failure) => {
             let failure = failure.map_texts(|text| secret::describe(&shared.masker.mask_text(text)));
             log.write(&plan.builder, &failure.describe());
-            shared.screen.result(&plan.builder, &outcome::failure(&failure, log.path()));
+            shared.screen.result(&plan.builder, &outcome::failure(&failure, Some(log.path())));
             let failure = failure.with_log(log.path());
             if shared.builds == 1 {
                 return Err(failure);

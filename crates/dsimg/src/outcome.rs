@@ -69,7 +69,19 @@ pub(crate) fn success(report: &BuildReport, folder: &Path, log: &Path) -> Value 
     })
 }
 
-/// The last line of `--json` for a builder that failed.
-pub(crate) fn failure(failure: &Failure, log: &Path) -> Value {
-    json!({ "ok": false, "exit_code": failure.code as u8, "error": failure.summary(), "report": failure.describe(), "log": log })
+/// The last line of `--json` for a builder that failed, or for a build that never began.
+pub(crate) fn failure(failure: &Failure, log: Option<&Path>) -> Value {
+    let mut fields = json!({
+        "ok": false,
+        "exit_code": failure.code as u8,
+        "error": failure.summary(),
+        "report": failure.describe(),
+    });
+    if let Some(log) = log {
+        fields["log"] = json!(log);
+    }
+    if !failure.files().is_null() {
+        fields["files"] = failure.files().clone();
+    }
+    fields
 }

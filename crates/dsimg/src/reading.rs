@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use dsimg_template::report::{self, Record, Style};
 use dsimg_template::{
     Catalog, GivenVariable, PathKind, Problem, Rejected, Surroundings, Template, VariableSource, decode, has_errors,
@@ -38,6 +40,11 @@ impl Checked {
     pub(crate) fn has_errors(&self) -> bool {
         has_errors(&self.problems)
     }
+}
+
+/// The files with their problems, for programs.
+pub(crate) fn for_programs(checked: &[Checked]) -> serde_json::Value {
+    checked.iter().map(|one| json!({ "path": one.path, "problems": one.records() })).collect()
 }
 
 /// What came of reading a template: it and its warnings, or the files that have errors in them.
@@ -161,6 +168,9 @@ pub(crate) fn read_sound(
     }
     match reading.template {
         Some(template) => Ok((template, reading.catalog)),
-        None => Err(Failure::new(Code::Wrong, format!("`{}` can't be built as it is", path.display()))),
+        None => {
+            let failure = Failure::new(Code::Wrong, format!("`{}` can't be built as it is", path.display()));
+            Err(failure.with_files(for_programs(&reading.checked)))
+        }
     }
 }

@@ -15,49 +15,76 @@ use crate::commands::plan::check_only;
 use crate::failure::{Code, Failure};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
+use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
-use crate::{environment, leftovers, secrets, signals};
+use crate::{environment, leftovers, outcome, secrets, signals};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
 pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
+    match read_and_plan(arguments) {
+        Ok(work) => carry_out(work, arguments).await,
+        Err(failure) => {
+            if arguments.json {
+                JsonLines::default().result("", &outcome::failure(&failure, None));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// What is to be built, before anything is made.
+struct Work {
+    build_id: String,
+    template: Template,
+    catalog: Catalog,
+    plans: Vec<Plan>,
+    /// The report of the template's warnings.
+    warnings: String,
+    cache: PathBuf,
+    state: PathBuf,
+}
+
+fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
     check_terminal(arguments)?;
     let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
     let build_id = new_build_id()?;
-
     let warnings = Remembered::default();
     let (template, catalog) =
         read_sound(&arguments.template, &arguments.variables, &build_id, &|text| warnings.say(text))?;
     let plans = plan(arguments, &template, &catalog, &state)?;
+    Ok(Work { build_id, template, catalog, plans, warnings: warnings.take(), cache, state })
+}
 
-    let names: Vec<_> = plans.iter().map(|plan| plan.builder.clone()).collect();
+async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
+    let names: Vec<_> = work.plans.iter().map(|plan| plan.builder.clone()).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
-    leftovers::free(&state, screen.as_ref()).await;
-    let ledger = open_ledger(&state, &build_id)?;
+    leftovers::free(&work.state, screen.as_ref()).await;
+    let ledger = open_ledger(&work.state, &work.build_id)?;
     let stop = signals::watch(Arc::clone(&screen), ledger.path().to_owned())?;
 
     let proxies = environment::proxies();
     let shared = Shared {
-        masker: Arc::new(secrets::masker(&template, &proxies)),
-        folder: folder_of(&template)?,
+        masker: Arc::new(secrets::masker(&work.template, &proxies)),
+        folder: folder_of(&work.template)?,
         started: whole_seconds(&jiff::Timestamp::now().to_string()),
-        warnings: warnings.take(),
         screen: Arc::clone(&screen),
         ledger: Arc::clone(&ledger),
-        template: &template,
-        builds: plans.len(),
-        catalog: &catalog,
+        template: &work.template,
+        catalog: &work.catalog,
+        builds: work.plans.len(),
+        warnings: work.warnings,
+        build_id: work.build_id,
+        cache: work.cache,
+        state: work.state,
         arguments,
-        build_id,
         proxies,
-        cache,
-        state,
         stop,
     };
-    warn_of_short_secrets(&template, screen.as_ref());
+    warn_of_short_secrets(&work.template, screen.as_ref());
     // On one thread: processes die with the thread that started them.
-    let ended = join_all(plans.iter().map(|plan| one_build::run(plan, &shared))).await;
+    let ended = join_all(work.plans.iter().map(|plan| one_build::run(plan, &shared))).await;
     screen.finish();
     leftovers::free_own(&ledger, screen.as_ref()).await;
     close_ledger(&ledger, screen.as_ref());

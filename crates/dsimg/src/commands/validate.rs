@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::arguments::{Format, Validate};
 use crate::failure::{Code, Failure};
-use crate::reading::{self, Checked};
+use crate::reading::{self, Checked, for_programs};
 use crate::ui::output::{print, say};
 
 /// # Errors
@@ -37,8 +37,7 @@ fn show(checked: &[Checked]) {
 }
 
 fn as_json(checked: &[Checked]) -> String {
-    let files: Vec<_> = checked.iter().map(|one| json!({ "path": one.path, "problems": one.records() })).collect();
-    format!("{:#}\n", json!({ "format": 1, "files": files }))
+    format!("{:#}\n", json!({ "format": 1, "files": for_programs(checked) }))
 }
 
 fn conclude(wrong: usize, mut unread: Vec<Failure>) -> Result<(), Failure> {

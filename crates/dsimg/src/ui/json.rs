@@ -63,7 +63,9 @@ impl Screen for JsonLines {
 
     fn result(&self, builder: &str, fields: &Value) {
         let mut fields = fields.clone();
-        fields["builder"] = json!(builder);
+        if !builder.is_empty() {
+            fields["builder"] = json!(builder);
+        }
         self.write("result", fields);
     }
 }

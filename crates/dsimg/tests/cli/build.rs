@@ -58,6 +58,18 @@ fn events_for_programs_begin_with_the_version_and_end_with_the_result() {
 }
 
 #[test]
+fn programs_are_told_of_a_wrong_template_as_well() {
+    let place = place_with(REFUSING);
+    place.write("t.toml", "[image]\nname = 1\n");
+    let ran = place.dsimg(&["build", "t.toml", "--json"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    assert_eq!((&lines[1]["type"], &lines[1]["exit_code"]), (&"result".into(), &2.into()));
+    assert!(ran.err.contains("t.toml:2:8"), "{ran:?}");
+}
+
+#[test]
 fn a_host_that_is_not_ready_gives_its_own_code() {
     let place = place_with("");
     place.program("qemu-system-x86_64", "echo 'QEMU emulator version 5.2.0 (test)'");
@@ -74,7 +86,6 @@ fn a_host_that_is_not_ready_gives_its_own_code() {
 #[test]
 fn a_base_with_a_wrong_checksum_is_refused() {
     let place = place_with(REFUSING);
-    place.write("t.toml", &template(&place).replace("\"sha256:", "\"sha256:00").replacen("00", "0", 0));
     let text = template(&place);
     let digest = &text[text.find("sha256:").unwrap() + 7..][..64];
     place.write("t.toml", &text.replace(digest, &"0".repeat(64)));

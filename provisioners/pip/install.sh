@@ -121,7 +121,31 @@ install_packages() {
 }
 
 install() { # OPTION…
+  local before
+  before=$(marked_packages)
   run_uv pip install --python "$venv/bin/python" "$@" || explain_failure 'pip packages were not installed'
+  unmark_pulled_in "$before" "$@"
+}
+
+# The metadata folders of what is marked as asked for by name.
+marked_packages() {
+  find "$venv"/lib/python*/site-packages -maxdepth 2 -path '*.dist-info/REQUESTED' -printf '%h\n' | sort
+}
+
+# uv marks all that it installs. What it would install without dependencies is what was asked for; the rest loses the
+# mark, so that the manifest can tell the two apart.
+unmark_pulled_in() { # MARKED-BEFORE OPTION…
+  local before=$1 asked folder name
+  shift
+  asked=$("$uv" pip install --dry-run --no-deps --reinstall --offline --python "$venv/bin/python" "$@" 2>&1 </dev/null |
+    sed -nE 's/^ [+~] ([^= @]+).*/\1/p') && [[ -n $asked ]] || return 0
+  while read -r folder; do
+    name=${folder##*/}
+    name=$(tr 'A-Z_.' 'a-z--' <<<"${name%%-*}")
+    grep -qxF -- "$name" <<<"$asked" && continue
+    rm "$folder/REQUESTED"
+    sed -i '/\.dist-info\/REQUESTED,/d' "$folder/RECORD"
+  done < <(comm -13 <(printf '%s\n' "$before") <(marked_packages))
 }
 
 run_uv() {

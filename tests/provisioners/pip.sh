@@ -27,6 +27,16 @@ print("\n".join(sorted(re.sub(r"[-_.]+", "-", d.name).lower() + "=" + d.version 
   in_guest /opt/venv/bin/pip install --quiet six
 }
 
+test_pip_tells_what_was_asked_for() {
+  expect_done pip 'packages=(requests)'
+  expect_frozen "$(freeze pip)" $'pypi\trequests\t*\t1'
+  expect_frozen "$(freeze pip)" $'pypi\turllib3\t*\t0'
+  # Asked for later, and left alone by what comes after.
+  expect_done pip 'packages=(idna)'
+  expect_frozen "$(freeze pip)" $'pypi\trequests\t*\t1'
+  in_guest /opt/venv/bin/pip check
+}
+
 test_pip_two_stages_share_an_environment() {
   expect_done pip 'packages=(click); compile=false'
   expect_done pip 'packages=(idna)'

@@ -22,8 +22,6 @@ pub(crate) struct Hardware<'a> {
     pub(crate) disk: &'a Path,
     /// The image with cloud-init's seed.
     pub(crate) seed: Option<&'a Path>,
-    /// Started instead of what is on the disk.
-    pub(crate) kernel: Option<Kernel<'a>>,
     /// Whether this QEMU knows `-run-with exit-with-parent=on`.
     pub(crate) exits_with_parent: bool,
     /// Of the template; they come last, so they win.
@@ -35,15 +33,6 @@ pub(crate) struct Hardware<'a> {
 pub(crate) struct Uefi<'a> {
     pub(crate) code: &'a Path,
     pub(crate) variables: &'a Path,
-}
-
-/// A kernel that QEMU loads by itself.
-#[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "made where a base is bootstrapped")]
-pub(crate) struct Kernel<'a> {
-    pub(crate) image: &'a Path,
-    pub(crate) initrd: &'a Path,
-    pub(crate) command_line: &'a str,
 }
 
 /// The whole command line after the program's name.
@@ -118,11 +107,6 @@ fn firmware(line: &mut Line, hardware: &Hardware<'_>) {
         line.block_device(&flash("firmware-code", uefi.code, true));
         line.block_device(&flash("firmware-variables", uefi.variables, false));
     }
-    if let Some(kernel) = &hardware.kernel {
-        line.option("-kernel", kernel.image.display().to_string());
-        line.option("-initrd", kernel.initrd.display().to_string());
-        line.option("-append", kernel.command_line);
-    }
 }
 
 /// The disk forgets what the guest trims, and does not wait for the host's disk: it is worthless until the
@@ -185,7 +169,6 @@ mod tests {
             uefi: None,
             disk: Path::new("/work/disk, with a comma.qcow2"),
             seed: Some(Path::new("/work/seed.img")),
-            kernel: None,
             exits_with_parent: false,
             extra: &[],
         }
@@ -214,15 +197,5 @@ mod tests {
             ..small()
         };
         insta::assert_snapshot!(shown(&hardware));
-    }
-
-    #[test]
-    fn a_kernel_of_its_own() {
-        let kernel = Kernel {
-            image: Path::new("/work/vmlinuz"),
-            initrd: Path::new("/work/initrd"),
-            command_line: "console=ttyS0 root=/dev/vda1",
-        };
-        insta::assert_snapshot!(shown(&Hardware { kernel: Some(kernel), ..small() }));
     }
 }

@@ -96,7 +96,8 @@ impl QemuBuilder {
         if first {
             let hint = hint.map(|hint| format!("; to use it, {hint}")).unwrap_or_default();
             run.warn(format!(
-                "KVM does not work on this host ({reason}), so the machine is emulated (TCG), about ten times slower{hint}"
+                "KVM does not work on this host ({reason}), so the machine is emulated (TCG), about ten times \
+                 slower{hint}"
             ));
         }
         Ok(Accelerator::Tcg)

@@ -91,7 +91,6 @@ pub(crate) async fn boot(
         uefi: uefi.as_ref().map(|firmware| Uefi { code: &firmware.code, variables: &variables }),
         disk: &disk,
         seed: Some(&seed),
-        kernel: None,
         exits_with_parent: programs.exits_with_parent,
         extra: &table.qemu_args,
     };

@@ -34,7 +34,6 @@ pub(crate) struct Tool {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
-    directory: Option<PathBuf>,
     purpose: String,
     package: &'static str,
     limit: Duration,
@@ -48,7 +47,6 @@ impl Tool {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            directory: None,
             purpose: purpose.into(),
             package,
             limit: Duration::from_secs(600),
@@ -66,15 +64,8 @@ impl Tool {
     }
 
     /// Added to this process's environment.
-    #[allow(dead_code, reason = "for tools that take a proxy from their environment")]
     pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    #[allow(dead_code, reason = "for tools that write beside their working directory")]
-    pub(crate) fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = Some(directory.into());
         self
     }
 
@@ -110,9 +101,6 @@ impl Tool {
     ) -> Result<(), MachineError> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(directory) = &self.directory {
-            command.current_dir(directory);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = start(&mut command).map_err(|error| missing_or(error, &self.program, self.package))?;
         let mut running = Running { child };

@@ -253,7 +253,11 @@ mod tests {
     async fn events_between_answers_change_the_condition() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let _qemu = qemu(theirs, |command| {
-            let event = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}, "timestamp": {"seconds": 1, "microseconds": 2}}"#;
+            let event = json!({
+                "event": "SHUTDOWN",
+                "data": {"guest": true, "reason": "guest-shutdown"},
+                "timestamp": {"seconds": 1, "microseconds": 2},
+            });
             vec![r#"{"event": "NEW_EVENT"}"#.to_owned(), event.to_owned(), done(&command, json!({}))]
         });
         let qmp = Qmp::connect(ours).await.unwrap();

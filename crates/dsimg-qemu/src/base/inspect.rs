@@ -108,7 +108,8 @@ fn judge_qcow2(head: &[u8]) -> Result<Disk, Refusal> {
         }
         if features & 0b100 != 0 {
             return refuse(
-                "names an external data file: its content is elsewhere, and it could make QEMU read other files of this host",
+                "names an external data file: its content is elsewhere, and it could make QEMU read other files of \
+                 this host",
             );
         }
         if features & !DIRTY_OR_UNDERSTOOD != 0 {

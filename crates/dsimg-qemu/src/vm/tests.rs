@@ -55,7 +55,6 @@ async fn start(run: &TestRun, program: &Path, disk: &Path, extra: &[&str]) -> Re
         uefi: None,
         disk,
         seed: None,
-        kernel: None,
         exits_with_parent: false,
         extra: &extra,
     };
@@ -170,7 +169,8 @@ async fn a_full_host_disk_pauses_the_machine_and_is_told() {
     let original = disk(&run, &WRITER);
     // In a mount namespace of its own, so that nothing stays mounted whatever happens.
     let program = run.script(&format!(
-        "exec unshare --map-root-user --mount bash -c 'mount -t tmpfs -o size=2m tmpfs {0} && cp {1} {0} && exec {QEMU} \"$@\"' - \"$@\"",
+        "exec unshare --map-root-user --mount bash -c \
+         'mount -t tmpfs -o size=2m tmpfs {0} && cp {1} {0} && exec {QEMU} \"$@\"' - \"$@\"",
         small.display(),
         original.display()
     ));
@@ -213,7 +213,8 @@ async fn the_machine_dies_with_its_builder() {
     holder.kill().unwrap();
     let killed = Instant::now();
     within(5, until_gone(pid)).await;
-    assert!(killed.elapsed() < Duration::from_secs(1), "QEMU lived on for {:?}", killed.elapsed());
+    let lived_on = killed.elapsed();
     holder.wait().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
+    assert!(lived_on < Duration::from_secs(1), "QEMU lived on for {lived_on:?}");
 }

@@ -13,6 +13,7 @@ use dsimg_template::Catalog;
 use crate::error::BuildError;
 use crate::freeze::{Depth, read_packages, read_system};
 use crate::guest::{Guest, Preparation, until_cancelled};
+use crate::network;
 use crate::output::OutputFolder;
 use crate::prepare::prepare;
 use crate::record::{Outcome, write_manifest};
@@ -108,7 +109,9 @@ pub(crate) struct Setting<'a> {
 
 async fn make_base(job: &Job<'_>, run: &RunContext) -> Result<BaseImage, BuildError> {
     // Builders watch for the cancel themselves: a call that is dropped half-way could not clean up.
-    Ok(job.builder.prepare_base(&job.plan.base, &job.plan.network, run).await?)
+    let mangled = || BuildError::MangledSecret { stage: "network".to_owned() };
+    let network = network::reveal(&job.plan.network, job.sources.secrets).ok_or_else(mangled)?;
+    Ok(job.builder.prepare_base(&job.plan.base, &network, run).await?)
 }
 
 /// Boots a machine and waits until it can be talked to; one that does not come up is ended.

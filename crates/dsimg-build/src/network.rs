@@ -4,7 +4,24 @@ use std::collections::BTreeMap;
 
 use dsimg_plan::make::GUEST_FOLDER;
 use dsimg_plan::parameters::quote;
+use dsimg_template::secret::{self, Secret};
 use dsimg_template::template::Network;
+
+/// The settings with their secrets put in, for what the host itself does with them; `None` when a filter changed one.
+#[must_use]
+pub fn reveal(network: &Network, secrets: &BTreeMap<String, Secret>) -> Option<Network> {
+    let one = |value: &Option<String>| match value {
+        Some(text) => secret::reveal(text, secrets).map(Some),
+        None => Some(None),
+    };
+    Some(Network {
+        proxy: one(&network.proxy)?,
+        apt: one(&network.apt)?,
+        pip: one(&network.pip)?,
+        cran: one(&network.cran)?,
+        ..network.clone()
+    })
+}
 
 /// The environment of every script of the build.
 #[must_use]
@@ -83,6 +100,16 @@ mod tests {
         let env = environment(&Network::default(), false);
         assert!(!env.contains_key("http_proxy"));
         assert!(!env.contains_key("SSL_CERT_FILE"));
+    }
+
+    #[test]
+    fn a_password_in_the_proxy_is_put_in_for_the_host() {
+        let secrets = BTreeMap::from([("password".to_owned(), Secret::new("s3cret".to_owned()))]);
+        let proxy = format!("http://user:{}@proxy.example.org", secret::placeholder("password"));
+        let network = Network { proxy: Some(proxy), ..Network::default() };
+        let revealed = reveal(&network, &secrets).unwrap();
+        assert_eq!(revealed.proxy.as_deref(), Some("http://user:s3cret@proxy.example.org"));
+        assert_eq!(reveal(&network, &BTreeMap::new()), None);
     }
 
     #[test]

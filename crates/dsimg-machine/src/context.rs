@@ -21,7 +21,7 @@ pub struct RunContext {
     pub work: PathBuf,
     pub ledger: Arc<Ledger>,
     pub reporter: Arc<dyn Reporter>,
-    /// First Ctrl-C, or another builder's failure: stop and clean up.
+    /// First Ctrl-C: stop and clean up.
     pub cancel: CancellationToken,
     /// Second Ctrl-C: clean up without the grace periods.
     pub hurry: CancellationToken,

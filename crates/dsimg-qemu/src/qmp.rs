@@ -258,7 +258,7 @@ mod tests {
                 "data": {"guest": true, "reason": "guest-shutdown"},
                 "timestamp": {"seconds": 1, "microseconds": 2},
             });
-            vec![r#"{"event": "NEW_EVENT"}"#.to_owned(), event.to_owned(), done(&command, json!({}))]
+            vec![r#"{"event": "NEW_EVENT"}"#.to_owned(), event.to_string(), done(&command, json!({}))]
         });
         let qmp = Qmp::connect(ours).await.unwrap();
         assert_eq!(qmp.condition().borrow().shutdown.as_deref(), Some("guest-shutdown"));

@@ -129,7 +129,8 @@ fn config() -> client::Config {
         window_size: 16 << 20,
         maximum_packet_size: 65_535,
         nodelay: true,
-        keepalive_interval: Some(Duration::from_secs(5)),
+        // An emulated guest on a busy host may be silent for a while; that its process lives is watched besides.
+        keepalive_interval: Some(Duration::from_secs(15)),
         keepalive_max: 3,
         // A compiler may be silent for an hour.
         inactivity_timeout: None,
@@ -271,7 +272,7 @@ impl client::Handler for Guard {
         let why = match &reason {
             DisconnectReason::ReceivedDisconnect(info) => format!("the other side said: {}", info.message.trim()),
             DisconnectReason::Error(GuardError::Ssh(russh::Error::KeepaliveTimeout)) => {
-                "no sign of life for 20 s".to_owned()
+                "no sign of life for a minute".to_owned()
             }
             DisconnectReason::Error(GuardError::Ssh(russh::Error::Disconnect)) => "the other side closed it".to_owned(),
             DisconnectReason::Error(error) => error.to_string(),

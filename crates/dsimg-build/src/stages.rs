@@ -36,29 +36,57 @@ pub(crate) async fn run_stage(
     guest: &mut Guest<'_>,
     setting: StageSetting<'_>,
 ) -> Result<(), BuildError> {
-    let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
-    until_cancelled(setting.run, put_files(&files, &stage.label, setting.sources, guest.session(), setting.run))
-        .await?;
+    put_stage_files(stage, Which::All, guest, setting).await?;
     for step in &stage.steps {
         match step {
             Step::Upload { .. } | Step::Write { .. } => {}
             Step::Run { script, timeout, retries, may_reboot } => {
                 let command = script_command(script, timeout.as_duration());
-                run_with_retries(stage, script, &command, *retries, *may_reboot, guest, setting.run).await?;
+                let ended =
+                    run_with_retries(stage, script, &command, *retries, *may_reboot, guest, setting.run).await?;
+                if ended == Ended::Rebooted {
+                    put_stage_files(stage, Which::InMemory, guest, setting).await?;
+                }
             }
             Step::Fetch { from, to } => fetch(from, to, guest.session(), setting.image_folder, setting.run).await?,
             Step::Reboot => {
                 guest.reboot().await?;
-                // The build's folder was in memory.
-                until_cancelled(
-                    setting.run,
-                    put_files(&files, &stage.label, setting.sources, guest.session(), setting.run),
-                )
-                .await?;
+                put_stage_files(stage, Which::InMemory, guest, setting).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Which of a stage's files go into the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those of the build's own folder, which a reboot emptied. What lies on the disk may have been changed since.
+    InMemory,
+}
+
+async fn put_stage_files(
+    stage: &Stage,
+    which: Which,
+    guest: &Guest<'_>,
+    setting: StageSetting<'_>,
+) -> Result<(), BuildError> {
+    let is_wanted = |path: &str| which == Which::All || path.starts_with(GUEST_FOLDER);
+    let steps: Vec<_> = stage
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Upload { files } => {
+                let files = files.iter().filter(|file| is_wanted(&file.path)).cloned().collect();
+                Some(Step::Upload { files })
+            }
+            Step::Write { to, .. } => is_wanted(to).then(|| step.clone()),
+            Step::Run { .. } | Step::Fetch { .. } | Step::Reboot => None,
+        })
+        .collect();
+    let put = put_files(&steps, &stage.label, setting.sources, guest.session(), setting.run);
+    until_cancelled(setting.run, put).await
 }
 
 /// Takes away the stage's folder: its parameters may hold secrets, and memory is short.
@@ -78,19 +106,13 @@ pub(crate) async fn run_last_stage(
     guest: &mut Guest<'_>,
     setting: StageSetting<'_>,
 ) -> Result<(), BuildError> {
-    let files: Vec<_> = stage.steps.iter().filter(|step| is_upload(step)).collect();
-    until_cancelled(setting.run, put_files(&files, &stage.label, setting.sources, guest.session(), setting.run))
-        .await?;
+    put_stage_files(stage, Which::All, guest, setting).await?;
     for step in &stage.steps {
         let Step::Run { script, timeout, .. } = step else { continue };
         let command = last_command(script, timeout.as_duration());
         run_with_retries(stage, script, &command, 0, false, guest, setting.run).await?;
     }
     Ok(())
-}
-
-fn is_upload(step: &Step) -> bool {
-    matches!(step, Step::Upload { .. } | Step::Write { .. })
 }
 
 /// A script of a stage's folder, with the build's environment, in that folder.
@@ -136,14 +158,14 @@ async fn run_with_retries(
     may_reboot: bool,
     guest: &mut Guest<'_>,
     run: &RunContext,
-) -> Result<(), BuildError> {
+) -> Result<Ended, BuildError> {
     let name = script.rsplit('/').next().unwrap_or(script);
     let mut tries_left = retries;
     loop {
         let mut output = Reported { run, tail: Tail::default() };
         let ended = guest.exec(command, &mut output, may_reboot).await?;
         let status = match ended {
-            Ended::Rebooted | Ended::Status(ExitStatus::Code(0)) => return Ok(()),
+            Ended::Rebooted | Ended::Status(ExitStatus::Code(0)) => return Ok(ended),
             Ended::Status(status) => status,
         };
         if tries_left == 0 {

@@ -29,7 +29,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// A file that changed since the plan was made, or that the guest does not take.
 pub async fn put_files(
-    steps: &[&Step],
+    steps: &[Step],
     stage: &str,
     sources: Sources<'_>,
     session: &dyn Session,

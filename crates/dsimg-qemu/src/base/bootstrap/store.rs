@@ -1,14 +1,13 @@
 //! Bases in the cache: `bases/<key>/base.qcow2` with `base.json`, whole or not there.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use dsimg_machine::{BaseImage, MachineError, Resource, RunContext};
 use dsimg_plan::Digest;
@@ -154,18 +153,7 @@ fn gone(folder: &Path, run: &RunContext) -> Result<(), MachineError> {
 /// The file's digest and size.
 pub(super) async fn digest(path: PathBuf) -> Result<(Digest, u64), MachineError> {
     let named = path.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let (mut file, mut hasher) = (File::open(&path)?, Sha256::new());
-        let (mut buffer, mut size) = (vec![0; 1 << 20], 0);
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok((Digest::of_hasher(hasher), size));
-            }
-            hasher.update(&buffer[..count]);
-            size += count as u64;
-        }
-    });
+    let read = tokio::task::spawn_blocking(move || dsimg_plan::inputs::hash_file(&path));
     read.await.map_err(io::Error::other).flatten().map_err(|error| MachineError::file("cannot read", named, error))
 }
 

@@ -54,7 +54,9 @@ impl Place {
 
     /// Knows of this host's environment nothing but the programs.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsimg"));
+        // Who started the tests may ignore the hang-up, as nohup does; dsimg would do the same.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_dsimg")]);
         let host = std::env::var("PATH").unwrap();
         command
             .args(arguments)

@@ -55,7 +55,7 @@ impl Place {
     /// Knows of this host's environment nothing but the programs.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         // Who started the tests may ignore the hang-up, as nohup does; dsimg would do the same.
-        let mut command = Command::new("env");
+        let mut command = Command::new("/usr/bin/env");
         command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_dsimg")]);
         let host = std::env::var("PATH").unwrap();
         command

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154  # build_user comes from params.sh, homes from find_homes
 # The build's way into the machine. Sourced by clean.sh.
 
-# H3: the public keys that cloud-init was given, wherever they went. Keys that the template put there stay.
+# H3: the public keys that the first boot was given, wherever they went. Keys that the template put there stay.
 remove_build_keys() {
   local home file
   build_keys >/run/dsimg/build-keys
@@ -18,8 +18,8 @@ remove_build_keys() {
 
 # The keys' own part, without type, options and comment: cloud-init adds options of its own for root.
 build_keys() {
-  local files=(/var/lib/cloud/instance/{user-data,vendor-data,cloud-config}.txt
-    /run/cloud-init/instance-data-sensitive.json)
+  local files=(/run/credentials/@system/dsimg.first-boot
+    /var/lib/cloud/instance/{user-data,vendor-data,cloud-config}.txt /run/cloud-init/instance-data-sensitive.json)
   cat "${files[@]}" 2>/dev/null | sed -E 's/(ssh-ed25519|ssh-rsa|ecdsa-sha2-[a-z0-9]+) +AAAA/\nKEY AAAA/g' |
     awk '/^KEY / {sub(/[^A-Za-z0-9+\/=].*/, "", $2); if (!seen[$2]++) print $2}' || true
 }

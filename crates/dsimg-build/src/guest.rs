@@ -1,7 +1,7 @@
 //! The running machine with an open session: what stages talk to.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dsimg_machine::session::NoOutput;
@@ -59,8 +59,15 @@ impl<'a> Guest<'a> {
             .with_stdin(self.preparation.script.clone().into_bytes())
             .with_timeout(Duration::from_secs(15 * 60));
         until_cancelled(self.run, self.session.read(&command)).await?;
-        let sent = self.session.upload_tar(&self.preparation.archive, dsimg_plan::make::GUEST_FOLDER);
-        until_cancelled(self.run, sent).await
+        self.bring(&self.preparation.archive, dsimg_plan::make::GUEST_FOLDER).await
+    }
+
+    /// Unpacks a tar file of the host below `to`.
+    ///
+    /// # Errors
+    /// The guest does not take it.
+    pub(crate) async fn bring(&self, archive: &Path, to: &str) -> Result<(), BuildError> {
+        until_cancelled(self.run, self.machine.bring(self.session(), archive, to)).await
     }
 
     /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:

@@ -71,20 +71,21 @@ pub fn environment(network: &Network, has_certificates: bool) -> BTreeMap<String
     env
 }
 
+/// The files by which the guest trusts these certificates, with their place below the build's folder.
+#[must_use]
+pub fn certificate_files(bundle: &str) -> [(&'static str, String); 2] {
+    let apt = format!("Acquire::https::CAInfo \"{GUEST_FOLDER}/ca.pem\";\n");
+    [("ca.pem", bundle.to_owned()), ("apt.conf", apt)]
+}
+
 /// The script that readies a freshly booted guest: the build's folder in memory, and what is in it.
 #[must_use]
-pub fn preparation_script(network: &Network, certificates: Option<&str>) -> String {
-    let env = environment(network, certificates.is_some());
+pub fn preparation_script(network: &Network, has_certificates: bool) -> String {
+    let env = environment(network, has_certificates);
     let lines: String = env.iter().map(|(name, value)| format!("{name}={}\n", quote(value))).collect();
     let mut script = include_str!("guest/prepare.sh").replace("@FOLDER@", GUEST_FOLDER);
-    let mut put = |name: &str, mode: &str, content: &str| {
-        script.push_str(&format!("put {name} {mode} {}\n", quote(content)));
-    };
-    put("env", "600", &lines);
-    if let Some(bundle) = certificates {
-        put("ca.pem", "644", bundle);
-        put("apt.conf", "644", &format!("Acquire::https::CAInfo \"{GUEST_FOLDER}/ca.pem\";\n"));
-    }
+    // By itself, as a proxy's password may be in it; what is no secret comes in the archive.
+    script.push_str(&format!("put env 600 {}\n", quote(&lines)));
     if let Some(mirror) = &network.apt {
         script.push_str(&format!("use_apt_mirror {}\n", quote(mirror.trim_end_matches('/'))));
     }

@@ -11,7 +11,7 @@ use dsimg_template::template::CertificateAuthorities;
 use crate::error::BuildError;
 use crate::execute::Job;
 use crate::guest::Preparation;
-use crate::network::preparation_script;
+use crate::network::{certificate_files, preparation_script};
 use crate::tools;
 use crate::upload::{append_bytes, append_folder};
 
@@ -29,12 +29,13 @@ const HOST_BUNDLES: [&str; 4] = [
 /// Certificates or a tool can't be had, or the work folder can't be written.
 pub(crate) async fn prepare(job: &Job<'_>, run: &RunContext) -> Result<Preparation, BuildError> {
     let certificates = read_certificates(job)?;
-    let script = preparation_script(&job.plan.network, certificates.as_deref());
+    let script = preparation_script(&job.plan.network, certificates.is_some());
     let mangled = || BuildError::MangledSecret { stage: "network".to_owned() };
     let script = secret::reveal(&script, job.sources.secrets).ok_or_else(mangled)?;
     let archive = run.work.join("prepare.tar");
     let tools = gather_tools(job, run).await?;
-    pack(&archive, &tools, job).map_err(|error| BuildError::file("cannot write", &archive, error))?;
+    pack(&archive, &tools, certificates.as_deref(), job)
+        .map_err(|error| BuildError::file("cannot write", &archive, error))?;
     Ok(Preparation { script, archive })
 }
 
@@ -65,9 +66,12 @@ async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, Pa
     Ok(tools)
 }
 
-/// Tools and freeze scripts as they will lie in the build's folder of the guest.
-fn pack(archive: &Path, tools: &[(String, PathBuf)], job: &Job<'_>) -> std::io::Result<()> {
+/// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest.
+fn pack(archive: &Path, tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> std::io::Result<()> {
     let mut tar = tar::Builder::new(File::create(archive)?);
+    for (name, content) in certificates.map(certificate_files).into_iter().flatten() {
+        append_bytes(&mut tar, name, 0o644, content.as_bytes())?;
+    }
     append_folder(&mut tar, "tools", 0o755)?;
     for (name, path) in tools {
         append_bytes(&mut tar, &format!("tools/{name}"), 0o755, &std::fs::read(path)?)?;

@@ -85,7 +85,7 @@ async fn put_stage_files(
             Step::Run { .. } | Step::Fetch { .. } | Step::Reboot => None,
         })
         .collect();
-    let put = put_files(&steps, &stage.label, setting.sources, guest.session(), setting.run);
+    let put = put_files(&steps, &stage.label, setting.sources, guest, setting.run);
     until_cancelled(setting.run, put).await
 }
 

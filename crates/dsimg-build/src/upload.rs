@@ -7,12 +7,13 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use dsimg_machine::{RunContext, Session};
+use dsimg_machine::RunContext;
 use dsimg_plan::plan::{FileKind, PlannedFile};
 use dsimg_plan::{Digest, Step};
 use dsimg_template::secret::{self, Secret};
 
 use crate::error::BuildError;
+use crate::guest::Guest;
 
 /// Where the files of a stage come from and what is put into their placeholders.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +29,11 @@ pub struct Sources<'a> {
 ///
 /// # Errors
 /// A file that changed since the plan was made, or that the guest does not take.
-pub async fn put_files(
+pub(crate) async fn put_files(
     steps: &[Step],
     stage: &str,
     sources: Sources<'_>,
-    session: &dyn Session,
+    guest: &Guest<'_>,
     run: &RunContext,
 ) -> Result<(), BuildError> {
     let mut texts = Vec::new();
@@ -59,14 +60,14 @@ pub async fn put_files(
         tokio::task::spawn_blocking(move || pack(&packed, &plain, &files, &folder))
             .await
             .expect("packing does not panic")?;
-        let sent = session.upload_tar(&archive, "/").await;
+        let sent = guest.bring(&archive, "/").await;
         std::fs::remove_file(&archive).map_err(|error| BuildError::file("cannot remove", &archive, error))?;
-        sent.map_err(dsimg_machine::MachineError::from)?;
+        sent?;
     }
     for (to, mode, content) in secret_texts {
         let mangled = || BuildError::MangledSecret { stage: stage.to_owned() };
         let content = secret::reveal(&content, sources.secrets).ok_or_else(mangled)?;
-        session.write(&to, mode, content.as_bytes()).await.map_err(dsimg_machine::MachineError::from)?;
+        guest.session().write(&to, mode, content.as_bytes()).await.map_err(dsimg_machine::MachineError::from)?;
     }
     Ok(())
 }

@@ -49,6 +49,12 @@ pub trait Machine: Send + Sync {
     /// Writes the key it needs into the build's work folder, mode 0600.
     async fn ssh_command(&self) -> Result<String, MachineError>;
 
+    /// Unpacks a tar file of this host below `to` in the guest (made if missing), owned by root, by the quickest
+    /// way that the machine has.
+    async fn bring(&self, session: &dyn Session, archive: &Path, to: &str) -> Result<(), MachineError> {
+        Ok(session.upload_tar(archive, to).await?)
+    }
+
     /// Why the machine is not running any more, or is paused by an error such as a full host disk;
     /// `None` while it runs.
     async fn trouble(&self) -> Option<String>;

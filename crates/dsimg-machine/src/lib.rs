@@ -13,4 +13,4 @@ pub use context::RunContext;
 pub use error::MachineError;
 pub use event::{Event, Level, OutputStream, Phase, Reporter};
 pub use ledger::{Ledger, Resource};
-pub use session::{ExitStatus, OutputSink, RemoteCommand, Session, SessionError};
+pub use session::{ExitStatus, OutputSink, RemoteCommand, Screen, ScreenSize, Session, SessionError, Terminal};

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use crate::event::OutputStream;
 
@@ -28,6 +30,12 @@ pub trait Session: Send + Sync {
 
     /// Writes one file with these bytes and this mode, parents made if missing. Never by argv.
     async fn write(&self, to: &str, mode: u32, content: &[u8]) -> Result<(), SessionError>;
+
+    /// Runs root's login shell, or `command` (shell text, as after `ssh host`) in bash as a login shell, with the user at
+    /// its other end. It has no time limit; a non-zero status is `Ok`. A session without this says so.
+    async fn interact(&self, _command: Option<&str>, _terminal: Terminal<'_>) -> Result<ExitStatus, SessionError> {
+        Err(SessionError::NoTerminal)
+    }
 
     /// Ends the connection; what runs in the guest in the background goes on.
     async fn close(self: Box<Self>) -> Result<(), SessionError>;
@@ -115,6 +123,43 @@ impl OutputSink for NoOutput {
     fn write(&mut self, _: OutputStream, _: &[u8]) {}
 }
 
+/// The user's end of [`Session::interact`].
+pub struct Terminal<'a> {
+    /// `None` where the user's end is no terminal; then the guest's end is none either, only bytes.
+    pub screen: Option<Screen>,
+    /// For the guest's shell, where its sshd and its sudo let them through: such as `LANG`.
+    pub env: BTreeMap<String, String>,
+    /// Its end is the end of the command's stdin; a command in a terminal is not ended by it.
+    pub input: &'a mut (dyn AsyncRead + Send + Unpin),
+    /// Flushed after every piece.
+    pub output: &'a mut (dyn AsyncWrite + Send + Unpin),
+    /// stderr, which is apart from stdout only without a screen.
+    pub errors: &'a mut (dyn AsyncWrite + Send + Unpin),
+}
+
+impl std::fmt::Debug for Terminal<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Terminal").field("screen", &self.screen).field("env", &self.env).finish_non_exhaustive()
+    }
+}
+
+/// What programs in the guest are to know of the terminal they write to.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    /// The value of `TERM`.
+    pub term: String,
+    /// The size now, and every change of it.
+    pub size: watch::Receiver<ScreenSize>,
+    /// Terminal modes as ssh encodes them (RFC 4254, section 8): opcode and value. May be empty.
+    pub modes: Vec<(u8, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScreenSize {
+    pub columns: u32,
+    pub rows: u32,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The link went away before the command's exit status came: never a success.
@@ -135,6 +180,11 @@ pub enum SessionError {
     Refused { user: String, why: String },
     #[error("{action} {}", path.display())]
     HostFile { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("this session has no terminal")]
+    NoTerminal,
+    /// The user's end, not the machine's.
+    #[error("{action}")]
+    Terminal { action: &'static str, source: std::io::Error },
     #[error("cancelled")]
     Cancelled,
 }

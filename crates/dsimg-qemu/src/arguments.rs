@@ -1,10 +1,11 @@
 //! QEMU's command line, as a pure function of what the machine shall be.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::accelerator::Accelerator;
+use crate::transfer;
 
 /// The guest's only network card. The seed names it, so that the guest needs no guess.
 pub(crate) const MAC_ADDRESS: &str = "52:54:00:12:34:56";
@@ -22,6 +23,10 @@ pub(crate) struct Hardware<'a> {
     pub(crate) disk: &'a Path,
     /// The image with cloud-init's seed.
     pub(crate) seed: Option<&'a Path>,
+    /// Each holds one string for the firmware's table of credentials.
+    pub(crate) credentials: &'a [PathBuf],
+    /// The raw disk over which files come in.
+    pub(crate) transfer: Option<&'a Path>,
     /// Whether this QEMU knows `-run-with exit-with-parent=on`.
     pub(crate) exits_with_parent: bool,
     /// Of the template; they come last, so they win.
@@ -43,6 +48,7 @@ pub(crate) fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     basics(&mut line, hardware);
     processor(&mut line, hardware);
     firmware(&mut line, hardware);
+    credentials(&mut line, hardware.credentials);
     disks(&mut line, hardware);
     devices(&mut line);
     channels(&mut line);
@@ -109,6 +115,14 @@ fn firmware(line: &mut Line, hardware: &Hardware<'_>) {
     }
 }
 
+/// By files: they hold the machine's host key, and arguments are seen by all of this host's users.
+fn credentials(line: &mut Line, files: &[PathBuf]) {
+    for file in files {
+        // A comma in an option's value is written twice.
+        line.option("-smbios", format!("type=11,path={}", file.display().to_string().replace(',', ",,")));
+    }
+}
+
 /// The disk forgets what the guest trims, and does not wait for the host's disk: it is worthless until the
 /// machine has powered off. Any I/O error of the host pauses the guest, so that it never reaches the image.
 fn disks(line: &mut Line, hardware: &Hardware<'_>) {
@@ -136,6 +150,15 @@ fn disks(line: &mut Line, hardware: &Hardware<'_>) {
             "file": {"driver": "file", "filename": seed, "read-only": true},
         }));
         line.option("-device", "virtio-blk-pci,drive=seed");
+    }
+    if let Some(disk) = hardware.transfer {
+        line.block_device(&json!({
+            "driver": "raw",
+            "node-name": "transfer",
+            "read-only": true,
+            "file": {"driver": "file", "filename": disk, "read-only": true},
+        }));
+        line.option("-device", format!("virtio-blk-pci,drive=transfer,serial={}", transfer::SERIAL));
     }
 }
 
@@ -169,6 +192,8 @@ mod tests {
             uefi: None,
             disk: Path::new("/work/disk, with a comma.qcow2"),
             seed: Some(Path::new("/work/seed.img")),
+            credentials: &[],
+            transfer: Some(Path::new("/work/transfer.img")),
             exits_with_parent: false,
             extra: &[],
         }
@@ -188,7 +213,10 @@ mod tests {
     fn uefi_with_kvm() {
         let uefi = Some(Uefi { code: Path::new("/firmware/code.fd"), variables: Path::new("/work/variables.fd") });
         let extra = ["-device".to_owned(), "virtio-gpu-pci".to_owned()];
+        let credentials = [PathBuf::from("/work/a, b/credential-0")];
         let hardware = Hardware {
+            credentials: &credentials,
+            transfer: None,
             accelerator: Accelerator::Kvm(KvmCpu::Host),
             uefi,
             seed: None,

@@ -8,6 +8,7 @@ mod base;
 mod builder;
 mod condition;
 mod console;
+mod credentials;
 mod disk;
 mod examine;
 mod firmware;
@@ -22,6 +23,7 @@ mod seed;
 mod tail;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod vm;
 
 pub use builder::QemuBuilder;

@@ -16,10 +16,12 @@ use dsimg_template::units::ByteSize;
 use crate::accelerator::Accelerator;
 use crate::arguments::{Hardware, Uefi, arguments};
 use crate::builder::Programs;
+use crate::credentials;
 use crate::disk::QemuImg;
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
 use crate::seed::Seed;
+use crate::transfer::Transfer;
 use crate::vm::Vm;
 
 /// With KVM; TCG multiplies it.
@@ -32,6 +34,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(60);
 pub struct QemuMachine {
     vm: Vm,
     folder: Folder,
+    transfer: Transfer,
     target: SshTarget,
     accelerator: Accelerator,
     boot_timeout: Duration,
@@ -60,6 +63,10 @@ impl Folder {
         self.path.path().join("uefi-variables.fd")
     }
 
+    fn transfer(&self) -> PathBuf {
+        self.path.path().join("transfer.img")
+    }
+
     fn console_log(&self) -> PathBuf {
         self.path.path().join("console.log")
     }
@@ -80,10 +87,12 @@ pub(crate) async fn boot(
         Folder { path: path.map_err(|error| MachineError::file("cannot make a folder in", &run.work, error))? };
     make_disk(&qemu_img, base, table.disk, &folder, run).await?;
     let uefi = copy_firmware(table.firmware, &folder)?;
-    let target = make_seed(plan.build_user(), &folder, run)?;
+    let (target, credentials) = make_seed(plan.build_user(), &folder, run)?;
+    let transfer = Transfer::create(&folder.transfer())
+        .map_err(|error| MachineError::file("cannot make a disk for files in", &run.work, error))?;
 
     let disk = folder.disk();
-    let (variables, seed) = (folder.variables(), folder.seed());
+    let (variables, seed, transfer_disk) = (folder.variables(), folder.seed(), folder.transfer());
     let hardware = Hardware {
         accelerator,
         cpus: table.cpus,
@@ -91,6 +100,8 @@ pub(crate) async fn boot(
         uefi: uefi.as_ref().map(|firmware| Uefi { code: &firmware.code, variables: &variables }),
         disk: &disk,
         seed: Some(&seed),
+        credentials: &credentials,
+        transfer: Some(&transfer_disk),
         exits_with_parent: programs.exits_with_parent,
         extra: &table.qemu_args,
     };
@@ -107,6 +118,7 @@ pub(crate) async fn boot(
     Ok(QemuMachine {
         vm,
         folder,
+        transfer,
         target,
         accelerator,
         boot_timeout: boot_limit(table, accelerator),
@@ -154,8 +166,8 @@ fn copy_firmware(firmware: Firmware, folder: &Folder) -> Result<Option<UefiFirmw
     Ok(Some(found))
 }
 
-/// Makes both keys and the seed that carries them. The port is not known yet.
-fn make_seed(user: &str, folder: &Folder, run: &RunContext) -> Result<SshTarget, MachineError> {
+/// Makes both keys and the seed that carries them, for cloud-init and as credentials. The port is not known yet.
+fn make_seed(user: &str, folder: &Folder, run: &RunContext) -> Result<(SshTarget, Vec<PathBuf>), MachineError> {
     let (key, host_key) = (TemporaryKey::generate(), TemporaryKey::generate());
     let seed = Seed {
         instance_id: &format!("dsimg-{}", run.build_id),
@@ -166,13 +178,16 @@ fn make_seed(user: &str, folder: &Folder, run: &RunContext) -> Result<SshTarget,
     };
     let path = folder.seed();
     seed.write(&path).map_err(|error| MachineError::file("cannot write", path, error))?;
-    Ok(SshTarget {
+    let credentials = credentials::write(&seed, folder.path.path())
+        .map_err(|error| MachineError::file("cannot write into", folder.path.path(), error))?;
+    let target = SshTarget {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         user: user.to_owned(),
         key,
         host_key: host_key.public(),
         elevate: user != "root",
-    })
+    };
+    Ok((target, credentials))
 }
 
 #[async_trait]
@@ -205,6 +220,10 @@ impl Machine for QemuMachine {
             quoted(&known),
             self.target.user
         ))
+    }
+
+    async fn bring(&self, session: &dyn Session, archive: &Path, to: &str) -> Result<(), MachineError> {
+        self.transfer.bring(session, archive, to).await
     }
 
     async fn trouble(&self) -> Option<String> {

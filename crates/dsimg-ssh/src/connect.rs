@@ -62,14 +62,27 @@ pub(crate) struct Link {
     _socket: HangUp,
 }
 
+/// What a connection is for: how much may come in on a channel before it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Use {
+    /// Much at once.
+    Commands,
+    /// Little, so that after Ctrl-C not megabytes of what is no longer wanted are still shown.
+    Terminal,
+}
+
 /// Connects, waits `banner_limit` for the server to speak, checks its key, and logs in.
-pub(crate) async fn connect(target: &SshTarget, banner_limit: Duration) -> Result<Link, NotConnected> {
+pub(crate) async fn connect(
+    target: &SshTarget,
+    banner_limit: Duration,
+    purpose: Use,
+) -> Result<Link, NotConnected> {
     let stream = dial(target.address).await?;
     let (stream, socket) = HangUp::of(stream).map_err(|error| NotConnected::NotYet(error.to_string()))?;
     wait_for_banner(&stream, banner_limit).await?;
     let end = End::default();
     let guard = Guard { expected: target.host_key.clone(), end: end.clone() };
-    let mut handle = shake_hands(stream, guard).await?;
+    let mut handle = shake_hands(stream, guard, purpose).await?;
     log_in(&mut handle, target, &end).await?;
     Ok(Link { handle, end, _socket: socket })
 }
@@ -95,8 +108,13 @@ async fn wait_for_banner(stream: &TcpStream, limit: Duration) -> Result<(), NotC
     }
 }
 
-async fn shake_hands(stream: TcpStream, guard: Guard) -> Result<client::Handle<Guard>, NotConnected> {
-    match timeout(HANDSHAKE_LIMIT, client::connect_stream(Arc::new(config()), stream, guard)).await {
+async fn shake_hands(
+    stream: TcpStream,
+    guard: Guard,
+    purpose: Use,
+) -> Result<client::Handle<Guard>, NotConnected> {
+    let config = Arc::new(config(purpose));
+    match timeout(HANDSHAKE_LIMIT, client::connect_stream(config, stream, guard)).await {
         Ok(Ok(handle)) => Ok(handle),
         Ok(Err(GuardError::WrongHostKey { expected, got })) => Err(NotConnected::WrongHostKey { expected, got }),
         Ok(Err(GuardError::Ssh(error))) => Err(NotConnected::NotYet(format!("the ssh key exchange failed: {error}"))),
@@ -124,9 +142,12 @@ async fn log_in(handle: &mut client::Handle<Guard>, target: &SshTarget, end: &En
     }
 }
 
-fn config() -> client::Config {
+fn config(purpose: Use) -> client::Config {
     client::Config {
-        window_size: 16 << 20,
+        window_size: match purpose {
+            Use::Commands => 16 << 20,
+            Use::Terminal => 128 << 10,
+        },
         maximum_packet_size: 65_535,
         nodelay: true,
         // An emulated guest on a busy host may be silent for a while; that its process lives is watched besides.

@@ -17,9 +17,9 @@ use crate::queue::Queue;
 
 /// How long a silence after a command's end may be, before and after the machine is asked whether it still answers,
 /// while something that was left behind holds the output open.
-const DRAIN_PAUSE: Duration = Duration::from_secs(1);
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(10);
 const CHUNK: usize = 256 << 10;
 
 /// The bytes a command reads, and where they come from.
@@ -312,7 +312,7 @@ fn new_marker() -> String {
 }
 
 /// Without the `SIG`.
-fn signal_text(signal: Sig) -> String {
+pub(crate) fn signal_text(signal: Sig) -> String {
     match signal {
         Sig::ABRT => "ABRT".to_owned(),
         Sig::ALRM => "ALRM".to_owned(),

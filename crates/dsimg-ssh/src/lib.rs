@@ -7,6 +7,7 @@ mod command;
 mod connect;
 mod deadline;
 mod exec;
+mod interact;
 mod key;
 mod kill;
 mod queue;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dsimg_machine::{ExitStatus, OutputSink, OutputStream, RemoteCommand, Session, SessionError};
+use dsimg_machine::{ExitStatus, OutputSink, OutputStream, RemoteCommand, Session, SessionError, Terminal};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Link, SshTarget, connect};
+use crate::connect::{Link, SshTarget, Use, connect};
 use crate::deadline::Deadline;
 use crate::exec::{Input, Limits, Output, Tail, run};
+use crate::interact::interact;
 use crate::transfer;
 
 /// What [`Session::read`] keeps at most.
@@ -31,10 +32,14 @@ impl SshSession {
     /// # Errors
     /// The machine does not answer, is another one, or does not let the user in.
     pub async fn connect(target: &SshTarget, cancel: &CancellationToken) -> Result<Self, SessionError> {
+        Self::connect_for(Use::Commands, target, cancel).await
+    }
+
+    async fn connect_for(purpose: Use, target: &SshTarget, cancel: &CancellationToken) -> Result<Self, SessionError> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(SessionError::Cancelled),
-            link = connect(target, BANNER_LIMIT) => match link {
+            link = connect(target, BANNER_LIMIT, purpose) => match link {
                 Ok(link) => Ok(Self::new(link, target.clone(), cancel.clone())),
                 Err(error) => Err(error.into_error(&target.user)),
             },
@@ -99,6 +104,18 @@ impl Session for SshSession {
 
     async fn write(&self, to: &str, mode: u32, content: &[u8]) -> Result<(), SessionError> {
         self.read(&transfer::write_command(to, mode, content)).await.map(|_nothing| ())
+    }
+
+    async fn interact(&self, command: Option<&str>, terminal: Terminal<'_>) -> Result<ExitStatus, SessionError> {
+        // On a connection of its own: a user who does not read on must not hold up other commands.
+        let own = Self::connect_for(Use::Terminal, &self.target, &self.cancel).await?;
+        let status = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(SessionError::Cancelled),
+            status = interact(&own.link, command, own.target.elevate, terminal) => status,
+        }?;
+        Box::new(own).close().await?;
+        Ok(status)
     }
 
     async fn close(self: Box<Self>) -> Result<(), SessionError> {

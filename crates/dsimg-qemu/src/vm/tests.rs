@@ -55,6 +55,8 @@ async fn start(run: &TestRun, program: &Path, disk: &Path, extra: &[&str]) -> Re
         uefi: None,
         disk,
         seed: None,
+        credentials: &[],
+        transfer: None,
         exits_with_parent: false,
         extra: &extra,
     };

@@ -15,6 +15,8 @@ pub(crate) struct Condition {
     pub(crate) shutdown: Option<String>,
     /// How often the guest has started anew by itself.
     pub(crate) guest_resets: u32,
+    /// The guest has set its network card up.
+    pub(crate) network_up: bool,
 }
 
 /// The host could not read or write the machine's disk.
@@ -42,6 +44,7 @@ impl Condition {
             }
             "GUEST_PANICKED" => self.panicked = true,
             "SHUTDOWN" => self.shutdown = Some(text("reason")),
+            "NIC_RX_FILTER_CHANGED" => self.network_up = true,
             "RESET" if flag("guest") => self.guest_resets += 1,
             _ => {}
         }

@@ -14,9 +14,25 @@ use crate::seed::Seed;
 /// A service that only dsimg's own bases have, and the images made from them.
 const MARK: &str = "/etc/systemd/system/dsimg-host-key.service";
 
-/// Left out where the mark is: all that cloud-init starts at boot, by its names before and after version 24.3.
-const CLOUD_INIT: [&str; 6] =
-    ["cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-init", "cloud-config", "cloud-final"];
+/// Left out where the mark is, for the boots of the build alone.
+const LEFT_OUT: [&str; 10] = [
+    // All that cloud-init starts at boot, by its names before and after version 24.3.
+    "cloud-init-main",
+    "cloud-init-local",
+    "cloud-init-network",
+    "cloud-init",
+    "cloud-config",
+    "cloud-final",
+    // The rest of the boot would wait for an address, as cloud-init's units stand in between even when left out.
+    "systemd-networkd-wait-online",
+    // The emulated clock is the host's.
+    "systemd-timesyncd",
+    // Tells grub that the boot went well.
+    "grub-common",
+    // A manager of the login's own services, which takes a second and a half of a first login to start; scripts run
+    // as root and never see it.
+    "user@",
+];
 
 const FIRST_BOOT: &str = include_str!("first_boot.sh");
 
@@ -34,10 +50,7 @@ pub(crate) fn write(seed: &Seed<'_>, folder: &Path) -> io::Result<Vec<PathBuf>> 
 fn credentials(seed: &Seed<'_>) -> Vec<(String, String)> {
     let skipped = format!("[Unit]\nConditionPathExists=!{MARK}\n");
     let mut credentials: Vec<_> =
-        CLOUD_INIT.iter().map(|name| (format!("systemd.unit-dropin.{name}.service"), skipped.clone())).collect();
-    // A manager of the login's own services, which takes a second and a half of each first login to start; scripts
-    // run as root and never see it.
-    credentials.push(("systemd.unit-dropin.user@.service".to_owned(), skipped));
+        LEFT_OUT.iter().map(|name| (format!("systemd.unit-dropin.{name}.service"), skipped.clone())).collect();
     credentials.push(("dsimg.first-boot".to_owned(), script(seed)));
     credentials.push(("systemd.extra-unit.dsimg-first-boot.service".to_owned(), unit()));
     let wanted = "[Unit]\nWants=dsimg-first-boot.service\nAfter=dsimg-first-boot.service\n";
@@ -48,7 +61,7 @@ fn credentials(seed: &Seed<'_>) -> Vec<(String, String)> {
 fn unit() -> String {
     format!(
         "[Unit]\nDescription=Let the build in\nDefaultDependencies=no\nConditionPathExists={MARK}\n\
-         After=systemd-remount-fs.service\nBefore=dsimg-host-key.service ssh.service\n\
+         After=systemd-remount-fs.service\nBefore=dsimg-host-key.service systemd-networkd.service ssh.service\n\
          [Service]\nType=oneshot\nRemainAfterExit=yes\n\
          ExecStart=/bin/sh /run/credentials/@system/dsimg.first-boot\n"
     )
@@ -92,7 +105,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let files = write(&SEED, folder.path()).unwrap();
-        assert_eq!(files.len(), CLOUD_INIT.len() + 4);
+        assert_eq!(files.len(), LEFT_OUT.len() + 3);
         for file in files {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
             let text = std::fs::read_to_string(file).unwrap();
@@ -106,6 +119,11 @@ mod tests {
             let conditional = content.contains(MARK);
             assert!(conditional || name == "dsimg.first-boot" || content.contains("Wants="), "{name}");
         }
+    }
+
+    #[test]
+    fn the_script_names_the_machines_card() {
+        assert!(FIRST_BOOT.contains(&format!("MACAddress={}\n", crate::arguments::MAC_ADDRESS)));
     }
 
     #[test]

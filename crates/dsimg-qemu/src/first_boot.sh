@@ -24,6 +24,19 @@ printf '%s' "$host_key" >/etc/ssh/ssh_host_ed25519_key
 printf '%s\n' "$host_key_public" >/etc/ssh/ssh_host_ed25519_key.pub
 : >/run/dsimg-first-boot
 
+# The addresses of QEMU's own network are known; asking for them takes two seconds.
+mkdir -p -m 755 /run/systemd/network
+cat >/run/systemd/network/05-dsimg.network <<'END'
+[Match]
+MACAddress=52:54:00:12:34:56
+[Network]
+Address=10.0.2.15/24
+Gateway=10.0.2.2
+DNS=10.0.2.3
+END
+chmod 755 /run/systemd/network
+chmod 644 /run/systemd/network/05-dsimg.network
+
 grow() {
   root=$(findmnt --noheadings --output SOURCE /)
   part=/sys/class/block/${root##*/}

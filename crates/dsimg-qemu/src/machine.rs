@@ -27,6 +27,8 @@ use crate::vm::Vm;
 /// With KVM; TCG multiplies it.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(120);
 /// Between the guest's last word and the end of the process QEMU only closes files.
+/// With KVM; TCG multiplies it. A card that is up without a word is one whose driver is not known well.
+const NETWORK_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running QEMU with all that was made for it.
@@ -114,6 +116,7 @@ pub(crate) async fn boot(
         }
     };
     let target = SshTarget { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..target };
+    vm.watch_network().await;
     run.debug(format!("QEMU is process {}, ssh on port {port}", vm.pid()));
     Ok(QemuMachine {
         vm,
@@ -193,7 +196,10 @@ fn make_seed(user: &str, folder: &Folder, run: &RunContext) -> Result<(SshTarget
 #[async_trait]
 impl Machine for QemuMachine {
     async fn connect(&self) -> Result<Box<dyn Session>, MachineError> {
-        let ready = wait_until_ready(&self.target, self.boot_timeout, &self.run.cancel, &|| None);
+        let ready = async {
+            self.wait_for_network().await;
+            wait_until_ready(&self.target, self.boot_timeout, &self.run.cancel, &|| None).await
+        };
         let not_ready = tokio::select! {
             ready = ready => match ready {
                 Ok(session) => return Ok(Box::new(session)),
@@ -265,6 +271,17 @@ impl Machine for QemuMachine {
 }
 
 impl QemuMachine {
+    /// Connections that are tried before then are not lost: QEMU keeps them, and the guest has to answer each of
+    /// them when it is busiest.
+    async fn wait_for_network(&self) {
+        let limit = NETWORK_LIMIT.saturating_mul(self.accelerator.slowness());
+        tokio::select! {
+            () = self.vm.until_network_up() => {}
+            () = tokio::time::sleep(limit) => {}
+            () = self.run.cancel.cancelled() => {}
+        }
+    }
+
     fn explain(&self, not_ready: NotReady) -> MachineError {
         let (what, hint) = match not_ready {
             NotReady::Cancelled => return MachineError::Cancelled,

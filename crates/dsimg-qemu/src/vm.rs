@@ -89,6 +89,20 @@ impl Vm {
         self.qmp.condition().borrow().clone()
     }
 
+    /// Asks to be told when the guest sets its network card up: QEMU tells once, after it was asked how the card is.
+    pub(crate) async fn watch_network(&self) {
+        if let Err(error) = self.qmp.execute("query-rx-filter", json!({})).await {
+            self.run.debug(format!("it will not be known when the guest's network comes up: {error}"));
+        }
+    }
+
+    /// Returns when the guest has set its network card up.
+    pub(crate) async fn until_network_up(&self) {
+        let mut condition = self.qmp.condition();
+        // An error is QEMU's end, which is looked at elsewhere.
+        let _ended = condition.wait_for(|condition| condition.network_up).await;
+    }
+
     /// The port of 127.0.0.1 that leads to the guest's ssh.
     pub(crate) async fn ssh_port(&self) -> Result<u16, MachineError> {
         let table = self.qmp.human("info usernet").await.map_err(|error| self.failed(error.to_string()))?;

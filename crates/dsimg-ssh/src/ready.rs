@@ -6,7 +6,7 @@ use dsimg_machine::SessionError;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Link, NotConnected, SshTarget, connect};
+use crate::connect::{Link, NotConnected, SshTarget, Use, connect};
 use crate::session::SshSession;
 
 /// Between two looks whether the machine still lives, and between two tries to connect.
@@ -64,7 +64,7 @@ async fn death(died: &(dyn Fn() -> Option<String> + Send + Sync)) -> String {
 async fn log_in(target: &SshTarget, last_seen: &std::sync::Mutex<String>) -> Result<Link, SessionError> {
     let mut refusals = 0;
     for attempt in 1_u32.. {
-        match connect(target, banner_limit(attempt)).await {
+        match connect(target, banner_limit(attempt), Use::Commands).await {
             Ok(link) => return Ok(link),
             Err(NotConnected::NotYet(why)) => {
                 *seen(last_seen) = why;
@@ -84,7 +84,7 @@ async fn log_in(target: &SshTarget, last_seen: &std::sync::Mutex<String>) -> Res
 /// Short, so that the moment sshd comes up is not missed behind a connection that leads nowhere; every fifth is
 /// long, for a guest that is up and slow.
 fn banner_limit(attempt: u32) -> Duration {
-    Duration::from_secs(if attempt.is_multiple_of(5) { 10 } else { 2 })
+    Duration::from_secs(if attempt.is_multiple_of(5) { 10 } else { 1 })
 }
 
 /// cloud-init may still be about to install the key, or systemd to allow logins. sshd since 9.8 shuts an address

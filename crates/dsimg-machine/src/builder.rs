@@ -9,6 +9,7 @@ use dsimg_plan::Digest;
 use dsimg_plan::plan::{Plan, PlannedBase};
 use dsimg_template::template::Network;
 
+use crate::checkpoint::{MemoryFit, SavedMachine};
 use crate::context::RunContext;
 use crate::error::MachineError;
 use crate::ledger::Resource;
@@ -30,6 +31,22 @@ pub trait Builder: Send + Sync {
 
     /// Starts a machine on a copy of the base.
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError>;
+
+    /// What a memory state must be saved with to be loaded for this plan; `None` where memory is not saved.
+    async fn memory_fit(&self, _plan: &Plan, _run: &RunContext) -> Result<Option<MemoryFit>, MachineError> {
+        Ok(None)
+    }
+
+    /// Starts a machine from a saved one, which is not changed by it: with its memory it goes on where it was, else
+    /// it boots from the saved disk.
+    async fn resume(
+        &self,
+        _saved: &SavedMachine,
+        _plan: &Plan,
+        _run: &RunContext,
+    ) -> Result<Box<dyn Machine>, MachineError> {
+        Err(MachineError::refused("this builder saves no machines", "build with `--no-cache`"))
+    }
 
     /// Frees one thing a dead build left behind; freeing twice is fine.
     async fn reclaim(&self, left: &Resource) -> Result<(), MachineError>;
@@ -53,6 +70,17 @@ pub trait Machine: Send + Sync {
     /// way that the machine has.
     async fn bring(&self, session: &dyn Session, archive: &Path, to: &str) -> Result<(), MachineError> {
         Ok(session.upload_tar(archive, to).await?)
+    }
+
+    /// Whether [`Machine::save`] works.
+    fn can_be_saved(&self) -> bool {
+        false
+    }
+
+    /// Saves the machine as it runs into the folder, as [`SavedMachine`] names its files, and lets it go on.
+    /// `parent` is the file that the saved disk stands on, as seen from where the folder will be.
+    async fn save(&mut self, _folder: &Path, _parent: &Path, _with_memory: bool) -> Result<(), MachineError> {
+        Err(MachineError::refused("this machine can't be saved", "build with `--no-cache`"))
     }
 
     /// Why the machine is not running any more, or is paused by an error such as a full host disk;

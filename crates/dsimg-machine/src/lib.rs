@@ -1,6 +1,7 @@
 //! The contracts with the outside: where machines boot, how they are talked to, what is reported.
 
 pub mod builder;
+pub mod checkpoint;
 pub mod context;
 pub mod error;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod mask;
 pub mod session;
 
 pub use builder::{Artifact, BaseImage, Builder, HostFacts, Machine};
+pub use checkpoint::{MemoryFit, SavedMachine};
 pub use context::RunContext;
 pub use error::MachineError;
 pub use event::{Event, Level, OutputStream, Phase, Reporter};

@@ -7,6 +7,9 @@ use serde_json::json;
 use crate::accelerator::Accelerator;
 use crate::transfer;
 
+/// The node that a machine's disk has at its start.
+pub(crate) const DISK_NODE: &str = "disk";
+
 /// The guest's only network card. The seed names it, so that the guest needs no guess.
 pub(crate) const MAC_ADDRESS: &str = "52:54:00:12:34:56";
 
@@ -29,6 +32,8 @@ pub(crate) struct Hardware<'a> {
     pub(crate) transfer: Option<&'a Path>,
     /// Whether this QEMU knows `-run-with exit-with-parent=on`.
     pub(crate) exits_with_parent: bool,
+    /// Wait for a memory state instead of booting.
+    pub(crate) incoming: bool,
     /// Of the template; they come last, so they win.
     pub(crate) extra: &'a [String],
 }
@@ -52,6 +57,9 @@ pub(crate) fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     disks(&mut line, hardware);
     devices(&mut line);
     channels(&mut line);
+    if hardware.incoming {
+        line.option("-incoming", "defer");
+    }
     line.0.extend_from_slice(hardware.extra);
     line.0
 }
@@ -123,23 +131,28 @@ fn credentials(line: &mut Line, files: &[PathBuf]) {
     }
 }
 
-/// The disk forgets what the guest trims, and does not wait for the host's disk: it is worthless until the
-/// machine has powered off. Any I/O error of the host pauses the guest, so that it never reaches the image.
-fn disks(line: &mut Line, hardware: &Hardware<'_>) {
-    line.block_device(&json!({
+/// The machine's disk. It forgets what the guest trims, and does not wait for the host's disk: it is worthless until
+/// the machine has powered off, or its layer is brought to the host's disk as part of a checkpoint.
+pub(crate) fn disk_node(name: &str, file: &Path) -> serde_json::Value {
+    json!({
         "driver": "qcow2",
-        "node-name": "disk",
+        "node-name": name,
         "discard": "unmap",
         "detect-zeroes": "unmap",
         "cache": {"no-flush": true},
         "file": {
             "driver": "file",
-            "filename": hardware.disk,
+            "filename": file,
             "aio": "threads",
             "discard": "unmap",
             "cache": {"no-flush": true},
         },
-    }));
+    })
+}
+
+/// Any I/O error of the host pauses the guest, so that it never reaches the image.
+fn disks(line: &mut Line, hardware: &Hardware<'_>) {
+    line.block_device(&disk_node(DISK_NODE, hardware.disk));
     // Not 0, which QEMU gives to a kernel of `-kernel`.
     line.option("-device", "virtio-blk-pci,drive=disk,bootindex=1,werror=stop,rerror=stop");
     if let Some(seed) = hardware.seed {
@@ -170,6 +183,8 @@ fn devices(line: &mut Line) {
     line.option("-device", "virtio-rng-pci");
     line.option("-device", "virtio-balloon-pci,free-page-reporting=on");
     line.option("-device", "pvpanic");
+    // Tells the guest's kernel when it was started from a checkpoint, so that it draws other random numbers.
+    line.option("-device", "vmgenid,guid=auto");
 }
 
 fn channels(line: &mut Line) {
@@ -195,6 +210,7 @@ mod tests {
             credentials: &[],
             transfer: Some(Path::new("/work/transfer.img")),
             exits_with_parent: false,
+            incoming: false,
             extra: &[],
         }
     }

@@ -6,13 +6,16 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use dsimg_download::ProxyEnvironment;
-use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, MachineError, Resource, RunContext};
+use dsimg_machine::{
+    BaseImage, Builder, HostFacts, Machine, MachineError, MemoryFit, Resource, RunContext, SavedMachine,
+};
 use dsimg_plan::Plan;
 use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::{self, BuilderTable, Network};
 
 use crate::accelerator::Accelerator;
 use crate::disk::QemuImg;
+use crate::memory_fit::memory_fit;
 use crate::probe::{Kvm, kvm};
 use crate::ready::{self, Versions};
 use crate::{base, machine, reclaim};
@@ -134,6 +137,28 @@ impl Builder for QemuBuilder {
         let accelerator = self.accelerator(table.accelerator, run).await?;
         let machine = machine::boot(&self.programs(run).await?, accelerator, base, plan, run).await?;
         Ok(Box::new(machine))
+    }
+
+    async fn memory_fit(&self, plan: &Plan, run: &RunContext) -> Result<Option<MemoryFit>, MachineError> {
+        let BuilderTable::Qemu(table) = &plan.machine;
+        let versions = self.versions(run).await?;
+        if !versions.saves_memory {
+            return Ok(None);
+        }
+        let qemu = versions.line().to_owned();
+        let accelerator = self.accelerator(table.accelerator, run).await?;
+        Ok(Some(memory_fit(table, accelerator, &qemu)))
+    }
+
+    async fn resume(
+        &self,
+        saved: &SavedMachine,
+        plan: &Plan,
+        run: &RunContext,
+    ) -> Result<Box<dyn Machine>, MachineError> {
+        let BuilderTable::Qemu(table) = &plan.machine;
+        let accelerator = self.accelerator(table.accelerator, run).await?;
+        Ok(Box::new(machine::resume(&self.programs(run).await?, accelerator, saved, plan, run).await?))
     }
 
     async fn reclaim(&self, left: &Resource) -> Result<(), MachineError> {

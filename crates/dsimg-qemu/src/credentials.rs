@@ -4,12 +4,12 @@
 //! systemd.system-credentials(7)). On any other base, and with an older systemd, they do nothing, and cloud-init
 //! reads the seed.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::seed::Seed;
+use crate::seed::{Seed, write_private};
 
 /// A service that only dsimg's own bases have, and the images made from them.
 const MARK: &str = "/etc/systemd/system/dsimg-host-key.service";
@@ -42,7 +42,7 @@ pub(crate) fn write(seed: &Seed<'_>, folder: &Path) -> io::Result<Vec<PathBuf>> 
     let files = credentials.iter().enumerate().map(|(number, (name, content))| {
         let path = folder.join(format!("credential-{number}"));
         let text = format!("io.systemd.credential.binary:{name}={}", BASE64_STANDARD.encode(content));
-        write_private(&path, &text).map(|()| path)
+        write_private(&path, text.as_bytes()).map(|()| path)
     });
     files.collect()
 }
@@ -80,12 +80,6 @@ fn script(seed: &Seed<'_>) -> String {
 
 fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -102,6 +102,19 @@ impl QemuImg {
         tool.arg(size.to_string()).run(run).await.map(drop)
     }
 
+    /// Like [`Self::create_overlay`], on a disk that a machine writes to and that must not be opened.
+    pub(crate) async fn create_overlay_unseen(
+        &self,
+        base: &Path,
+        overlay: &Path,
+        size: u64,
+        run: &RunContext,
+    ) -> Result<(), MachineError> {
+        let tool = self.tool("create", "make a layer for the machine's disk".to_owned());
+        let tool = tool.args(["-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(base).arg(file_name(overlay));
+        tool.arg(size.to_string()).run(run).await.map(drop)
+    }
+
     /// Copies a disk, with all that it stands on, into one file of its own. Progress is reported under `what`,
     /// in bytes of the virtual disk.
     pub(crate) async fn convert(

@@ -3,9 +3,11 @@
 //! [`QemuBuilder`] is the contract's [`dsimg_machine::Builder`]; start reading there, then at `machine.rs`.
 
 mod accelerator;
+mod access;
 mod arguments;
 mod base;
 mod builder;
+mod checkpoint;
 mod condition;
 mod console;
 mod credentials;
@@ -14,6 +16,7 @@ mod examine;
 mod firmware;
 mod image;
 mod machine;
+mod memory_fit;
 mod probe;
 mod process;
 mod qmp;

@@ -1,26 +1,27 @@
 //! One machine: started on a copy of the base, reached by ssh, powered off, written as an image.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use dsimg_machine::{Artifact, BaseImage, Machine, MachineError, RunContext, Session};
+use dsimg_machine::{Artifact, BaseImage, Machine, MachineError, RunContext, SavedMachine, Session, checkpoint};
 use dsimg_plan::Plan;
-use dsimg_ssh::{NotReady, SshTarget, TemporaryKey, wait_until_ready};
+use dsimg_ssh::{NotReady, SshTarget, wait_until_ready};
 use dsimg_template::template::{BuilderTable, Compression, DiskFormat, Firmware, QemuTable};
 use dsimg_template::units::ByteSize;
 
 use crate::accelerator::Accelerator;
-use crate::arguments::{Hardware, Uefi, arguments};
+use crate::access::Access;
+use crate::arguments::{DISK_NODE, Hardware, Uefi, arguments};
 use crate::builder::Programs;
+use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
 use crate::disk::QemuImg;
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
-use crate::seed::Seed;
 use crate::transfer::Transfer;
 use crate::vm::Vm;
 
@@ -37,9 +38,15 @@ pub struct QemuMachine {
     vm: Vm,
     folder: Folder,
     transfer: Transfer,
+    access: Access,
     target: SshTarget,
     accelerator: Accelerator,
     boot_timeout: Duration,
+    /// Set while the guest boots: nobody listens before its network is up.
+    boots: AtomicBool,
+    /// How many layers were saved: the number of the disk that the machine writes to.
+    layers: u32,
+    disk_size: u64,
     formats: Vec<DiskFormat>,
     compression: Compression,
     qemu_img: QemuImg,
@@ -53,8 +60,13 @@ struct Folder {
 }
 
 impl Folder {
-    fn disk(&self) -> PathBuf {
-        self.path.path().join("disk.qcow2")
+    fn make(run: &RunContext) -> Result<Self, MachineError> {
+        let path = tempfile::Builder::new().prefix("machine-").tempdir_in(&run.work);
+        Ok(Self { path: path.map_err(|error| MachineError::file("cannot make a folder in", &run.work, error))? })
+    }
+
+    fn disk(&self, layer: u32) -> PathBuf {
+        self.path.path().join(format!("disk-{layer}.qcow2"))
     }
 
     fn seed(&self) -> PathBuf {
@@ -74,7 +86,7 @@ impl Folder {
     }
 }
 
-/// Makes the disk and the seed, and starts QEMU.
+/// Starts a machine on a copy of the base.
 pub(crate) async fn boot(
     programs: &Programs,
     accelerator: Accelerator,
@@ -83,17 +95,45 @@ pub(crate) async fn boot(
     run: &RunContext,
 ) -> Result<QemuMachine, MachineError> {
     let BuilderTable::Qemu(table) = &plan.machine;
+    let folder = Folder::make(run)?;
+    check_size(base, table.disk)?;
+    let access = Access::generate(format!("dsimg-{}", run.build_id), plan.build_user());
+    start(programs, accelerator, table, (&base.path, None), folder, access, run).await
+}
+
+/// Starts a machine from a saved one: from its memory where there is one, else by a boot from its disk.
+pub(crate) async fn resume(
+    programs: &Programs,
+    accelerator: Accelerator,
+    saved: &SavedMachine,
+    plan: &Plan,
+    run: &RunContext,
+) -> Result<QemuMachine, MachineError> {
+    let BuilderTable::Qemu(table) = &plan.machine;
+    let folder = Folder::make(run)?;
+    let access = Access::read(&saved.access)?;
+    start(programs, accelerator, table, (&saved.disk, saved.memory.as_deref()), folder, access, run).await
+}
+
+/// Makes disk and seed, starts QEMU, and loads the memory where there is one.
+async fn start(
+    programs: &Programs,
+    accelerator: Accelerator,
+    table: &QemuTable,
+    (parent, memory): (&Path, Option<&Path>),
+    folder: Folder,
+    access: Access,
+    run: &RunContext,
+) -> Result<QemuMachine, MachineError> {
     let qemu_img = QemuImg::new(&programs.qemu_img);
-    let path = tempfile::Builder::new().prefix("machine-").tempdir_in(&run.work);
-    let folder =
-        Folder { path: path.map_err(|error| MachineError::file("cannot make a folder in", &run.work, error))? };
-    make_disk(&qemu_img, base, table.disk, &folder, run).await?;
+    let parent = std::path::absolute(parent).map_err(|error| MachineError::file("cannot find", parent, error))?;
+    let disk = folder.disk(0);
+    qemu_img.create_overlay(&parent, &disk, table.disk.0, run).await?;
     let uefi = copy_firmware(table.firmware, &folder)?;
-    let (target, credentials) = make_seed(plan.build_user(), &folder, run)?;
+    let credentials = write_seed(&access, &folder)?;
     let transfer = Transfer::create(&folder.transfer())
         .map_err(|error| MachineError::file("cannot make a disk for files in", &run.work, error))?;
 
-    let disk = folder.disk();
     let (variables, seed, transfer_disk) = (folder.variables(), folder.seed(), folder.transfer());
     let hardware = Hardware {
         accelerator,
@@ -105,26 +145,29 @@ pub(crate) async fn boot(
         credentials: &credentials,
         transfer: Some(&transfer_disk),
         exits_with_parent: programs.exits_with_parent,
+        incoming: memory.is_some(),
         extra: &table.qemu_args,
     };
     let vm = Vm::start(&programs.qemu, &arguments(&hardware), &folder.console_log(), run).await?;
-    let port = match vm.ssh_port().await {
+    let port = match set_going(&vm, memory, run).await {
         Ok(port) => port,
         Err(error) => {
             vm.stop().await?;
             return Err(error);
         }
     };
-    let target = SshTarget { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..target };
-    vm.watch_network().await;
     run.debug(format!("QEMU is process {}, ssh on port {port}", vm.pid()));
     Ok(QemuMachine {
         vm,
         folder,
         transfer,
-        target,
+        target: access.target(port),
+        access,
         accelerator,
         boot_timeout: boot_limit(table, accelerator),
+        boots: AtomicBool::new(memory.is_none()),
+        layers: 0,
+        disk_size: table.disk.0,
         formats: table.formats.clone(),
         compression: table.compression,
         qemu_img,
@@ -132,28 +175,32 @@ pub(crate) async fn boot(
     })
 }
 
+/// Loads the memory where there is one; gives the port of ssh.
+async fn set_going(vm: &Vm, memory: Option<&Path>, run: &RunContext) -> Result<u16, MachineError> {
+    match memory {
+        Some(memory) => {
+            load_memory(vm.qmp(), memory, run).await?;
+            vm.go_on().await?;
+        }
+        None => vm.watch_network().await,
+    }
+    vm.ssh_port().await
+}
+
 fn boot_limit(table: &QemuTable, accelerator: Accelerator) -> Duration {
     table.boot_timeout.as_duration().saturating_mul(accelerator.slowness())
 }
 
-/// A new layer on the base, as large as the template wants it.
-async fn make_disk(
-    qemu_img: &QemuImg,
-    base: &BaseImage,
-    wanted: ByteSize,
-    folder: &Folder,
-    run: &RunContext,
-) -> Result<(), MachineError> {
-    let size = wanted.0;
-    if base.virtual_size > size {
-        let needed = ByteSize(base.virtual_size.next_multiple_of(1 << 30));
-        return Err(MachineError::refused(
-            format!("the base's disk ({}) is larger than the template's ({wanted})", ByteSize(base.virtual_size)),
-            format!("set `disk = \"{needed}\"` or more for this builder; a disk can grow, not shrink"),
-        ));
+/// The machine's disk may be larger than the base's, never smaller.
+fn check_size(base: &BaseImage, wanted: ByteSize) -> Result<(), MachineError> {
+    if base.virtual_size <= wanted.0 {
+        return Ok(());
     }
-    let base = std::path::absolute(&base.path).map_err(|error| MachineError::file("cannot find", &base.path, error))?;
-    qemu_img.create_overlay(&base, &folder.disk(), size, run).await
+    let needed = ByteSize(base.virtual_size.next_multiple_of(1 << 30));
+    Err(MachineError::refused(
+        format!("the base's disk ({}) is larger than the template's ({wanted})", ByteSize(base.virtual_size)),
+        format!("set `disk = \"{needed}\"` or more for this builder; a disk can grow, not shrink"),
+    ))
 }
 
 fn copy_firmware(firmware: Firmware, folder: &Folder) -> Result<Option<UefiFirmware>, MachineError> {
@@ -169,36 +216,23 @@ fn copy_firmware(firmware: Firmware, folder: &Folder) -> Result<Option<UefiFirmw
     Ok(Some(found))
 }
 
-/// Makes both keys and the seed that carries them, for cloud-init and as credentials. The port is not known yet.
-fn make_seed(user: &str, folder: &Folder, run: &RunContext) -> Result<(SshTarget, Vec<PathBuf>), MachineError> {
-    let (key, host_key) = (TemporaryKey::generate(), TemporaryKey::generate());
-    let seed = Seed {
-        instance_id: &format!("dsimg-{}", run.build_id),
-        user,
-        authorized_key: &key.public_openssh(),
-        host_key: &host_key.private_openssh(),
-        host_key_public: &host_key.public_openssh(),
-    };
-    let path = folder.seed();
-    seed.write(&path).map_err(|error| MachineError::file("cannot write", path, error))?;
-    let credentials = credentials::write(&seed, folder.path.path())
-        .map_err(|error| MachineError::file("cannot write into", folder.path.path(), error))?;
-    let target = SshTarget {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        user: user.to_owned(),
-        key,
-        host_key: host_key.public(),
-        elevate: user != "root",
-    };
-    Ok((target, credentials))
+/// Writes the seed that carries the keys, for cloud-init and as credentials.
+fn write_seed(access: &Access, folder: &Folder) -> Result<Vec<PathBuf>, MachineError> {
+    let written = access.with_seed(|seed| {
+        seed.write(&folder.seed())?;
+        credentials::write(seed, folder.path.path())
+    });
+    written.map_err(|error| MachineError::file("cannot write into", folder.path.path(), error))
 }
 
 #[async_trait]
 impl Machine for QemuMachine {
     async fn connect(&self) -> Result<Box<dyn Session>, MachineError> {
+        let begun = Instant::now();
         let ready = async {
             self.wait_for_network().await;
-            wait_until_ready(&self.target, self.boot_timeout, &self.run.cancel, &|| None).await
+            let limit = self.boot_timeout.saturating_sub(begun.elapsed());
+            wait_until_ready(&self.target, limit, &self.run.cancel, &|| None).await
         };
         let not_ready = tokio::select! {
             ready = ready => match ready {
@@ -232,6 +266,23 @@ impl Machine for QemuMachine {
         self.transfer.bring(session, archive, to).await
     }
 
+    fn can_be_saved(&self) -> bool {
+        true
+    }
+
+    async fn save(&mut self, folder: &Path, parent: &Path, with_memory: bool) -> Result<(), MachineError> {
+        let (layer, next) = (self.folder.disk(self.layers), self.folder.disk(self.layers + 1));
+        self.qemu_img.create_overlay_unseen(&layer, &next, self.disk_size, &self.run).await?;
+        self.vm.pause().await?;
+        let saved = self.save_paused(folder, parent, with_memory, &next).await;
+        // Whatever became of it: the guest goes on.
+        self.vm.go_on().await?;
+        saved?;
+        let place = folder.join(checkpoint::DISK);
+        std::fs::hard_link(&layer, &place).map_err(|error| MachineError::file("cannot make", place, error))?;
+        self.access.write(&folder.join(checkpoint::ACCESS))
+    }
+
     async fn trouble(&self) -> Option<String> {
         self.vm.trouble().await
     }
@@ -256,7 +307,7 @@ impl Machine for QemuMachine {
     }
 
     async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError> {
-        let disk = self.folder.disk();
+        let disk = self.folder.disk(self.layers);
         self.qemu_img.check(&disk, DiskFormat::Qcow2, &self.run).await?;
         let output = (self.formats.as_slice(), self.compression);
         write_image(&self.qemu_img, &disk, (name, folder), output, &self.run).await
@@ -271,10 +322,33 @@ impl Machine for QemuMachine {
 }
 
 impl QemuMachine {
+    /// The layer that was written to until now, and the memory.
+    async fn save_paused(
+        &mut self,
+        folder: &Path,
+        parent: &Path,
+        with_memory: bool,
+        overlay: &Path,
+    ) -> Result<(), MachineError> {
+        let (active, next) = (node(self.layers), node(self.layers + 1));
+        let parent = parent.to_string_lossy();
+        put_overlay(self.vm.qmp(), &active, &parent, (&next, overlay))
+            .await
+            .map_err(|error| self.vm.failed(format!("cannot put a new layer on the machine's disk: {error}")))?;
+        self.layers += 1;
+        if with_memory {
+            save_memory(self.vm.qmp(), &folder.join(checkpoint::MEMORY), &self.run).await?;
+        }
+        Ok(())
+    }
+
     /// Connections that are tried before then are not lost: QEMU keeps them, and the guest has to answer each of
     /// them when it is busiest.
     async fn wait_for_network(&self) {
-        let limit = NETWORK_LIMIT.saturating_mul(self.accelerator.slowness());
+        if !self.boots.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let limit = NETWORK_LIMIT.saturating_mul(self.accelerator.slowness()).min(self.boot_timeout / 2);
         tokio::select! {
             () = self.vm.until_network_up() => {}
             () = tokio::time::sleep(limit) => {}
@@ -287,8 +361,9 @@ impl QemuMachine {
             NotReady::Cancelled => return MachineError::Cancelled,
             NotReady::Session(error) => return MachineError::Session(error),
             NotReady::Died(why) => (format!("the machine did not come up: {why}"), None),
-            NotReady::TimedOut { limit, last_seen } => {
-                let what = format!("nobody could log in within {} s; last seen: {last_seen}", limit.as_secs());
+            NotReady::TimedOut { last_seen, .. } => {
+                let seconds = self.boot_timeout.as_secs();
+                let what = format!("nobody could log in within {seconds} s; last seen: {last_seen}");
                 let hint = match self.accelerator {
                     Accelerator::Kvm(_) => {
                         "look at the console; a longer `boot_timeout` helps where the guest was at work"
@@ -303,6 +378,11 @@ impl QemuMachine {
         };
         MachineError::Machine { what, hint, console: self.console_tail() }
     }
+}
+
+/// The node of a layer of the machine's disk.
+fn node(layer: u32) -> String {
+    if layer == 0 { DISK_NODE.to_owned() } else { format!("{DISK_NODE}-{layer}") }
 }
 
 fn write_private(path: &Path, content: &str) -> Result<(), MachineError> {

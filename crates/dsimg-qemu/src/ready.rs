@@ -17,6 +17,8 @@ use crate::process::Tool;
 const OLDEST: Version = Version { major: 7, minor: 2 };
 /// The first that may know `-run-with exit-with-parent=on`; its help says whether it does.
 const FIRST_WITH_EXIT: Version = Version { major: 10, minor: 1 };
+/// The first with `mapped-ram` migration.
+const FIRST_WITH_MAPPED_RAM: Version = Version { major: 9, minor: 0 };
 /// QEMU's own needs beside the guest's memory.
 const QEMU_MEMORY: u64 = 256 << 20;
 /// No build fits into less.
@@ -48,9 +50,16 @@ impl std::fmt::Display for Version {
 pub(crate) struct Versions {
     qemu_line: String,
     pub(crate) exits_with_parent: bool,
+    /// Whether this QEMU writes memory to a file with `mapped-ram`.
+    pub(crate) saves_memory: bool,
 }
 
 impl Versions {
+    /// As QEMU says it, with the distribution's own version: memory states belong to exactly this one.
+    pub(crate) fn line(&self) -> &str {
+        &self.qemu_line
+    }
+
     /// `10.0.2`
     fn number(&self) -> &str {
         let after = self.qemu_line.split_once("version ").map_or("", |(_, after)| after);
@@ -84,7 +93,7 @@ pub(crate) async fn versions(qemu: &Path, qemu_img: &Path, run: &RunContext) -> 
     check_version("qemu-img", &tools)?;
     let exits_with_parent =
         version >= FIRST_WITH_EXIT && ask(qemu, "-help", run).await.is_ok_and(|help| help.contains("exit-with-parent"));
-    Ok(Versions { qemu_line: emulator_line, exits_with_parent })
+    Ok(Versions { qemu_line: emulator_line, exits_with_parent, saves_memory: version >= FIRST_WITH_MAPPED_RAM })
 }
 
 pub(crate) async fn ask(qemu: &Path, question: &str, run: &RunContext) -> Result<String, MachineError> {
@@ -196,7 +205,7 @@ mod tests {
         assert!(check_version("qemu-img", line).is_ok());
         let old = check_version("qemu-img", "qemu-img version 6.2.0").unwrap_err();
         assert!(old.to_string().contains("`qemu-img` is version 6.2"));
-        let versions = Versions { qemu_line: line.to_owned(), exits_with_parent: false };
+        let versions = Versions { qemu_line: line.to_owned(), exits_with_parent: false, saves_memory: true };
         assert_eq!(host_facts(&versions, Accelerator::Tcg).hypervisor, "qemu 10.0.2");
     }
 

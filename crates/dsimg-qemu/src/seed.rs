@@ -31,9 +31,7 @@ pub(crate) struct Seed<'a> {
 impl Seed<'_> {
     /// Writes the image, readable by its owner only: it holds the machine's host key.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(&self.image()?)
+        write_private(path, &self.image()?)
     }
 
     fn image(&self) -> io::Result<Vec<u8>> {
@@ -93,6 +91,13 @@ impl Seed<'_> {
         }
         data
     }
+}
+
+/// A new file that its owner alone may read.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)
 }
 
 /// By hardware address: cloud-init understands patterns of names only where the guest has netplan.

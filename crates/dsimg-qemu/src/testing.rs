@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use dsimg_machine::{Event, Ledger, Level, Reporter, RunContext};
+use dsimg_template::template::{Accelerator, Compression, DiskFormat, Firmware, QemuTable};
+use dsimg_template::units::{ByteSize, Timeout};
 
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
@@ -76,5 +78,21 @@ impl TestRun {
             _ => None,
         };
         self.events().into_iter().filter_map(message).collect()
+    }
+}
+
+/// A small machine without KVM.
+pub(crate) fn qemu_table() -> QemuTable {
+    QemuTable {
+        cpus: 2,
+        memory: ByteSize(2 << 30),
+        disk: ByteSize(6 << 30),
+        firmware: Firmware::Bios,
+        formats: vec![DiskFormat::Qcow2, DiskFormat::Vmdk, DiskFormat::Vhdx],
+        compression: Compression::Zstd,
+        accelerator: Accelerator::Tcg,
+        ssh_user: None,
+        boot_timeout: Timeout::from_minutes(5),
+        qemu_args: Vec::new(),
     }
 }

@@ -85,6 +85,24 @@ impl Vm {
         self.pid
     }
 
+    pub(crate) fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Stops the guest's processors.
+    pub(crate) async fn pause(&self) -> Result<(), MachineError> {
+        self.order("stop").await
+    }
+
+    /// Lets the guest's processors run.
+    pub(crate) async fn go_on(&self) -> Result<(), MachineError> {
+        self.order("cont").await
+    }
+
+    async fn order(&self, command: &str) -> Result<(), MachineError> {
+        self.qmp.execute(command, json!({})).await.map(drop).map_err(|error| self.failed(error.to_string()))
+    }
+
     pub(crate) fn condition(&self) -> Condition {
         self.qmp.condition().borrow().clone()
     }

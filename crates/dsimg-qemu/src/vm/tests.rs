@@ -57,6 +57,7 @@ async fn start(run: &TestRun, program: &Path, disk: &Path, extra: &[&str]) -> Re
         seed: None,
         credentials: &[],
         transfer: None,
+        incoming: false,
         exits_with_parent: false,
         extra: &extra,
     };

@@ -72,11 +72,7 @@ pub(crate) enum Use {
 }
 
 /// Connects, waits `banner_limit` for the server to speak, checks its key, and logs in.
-pub(crate) async fn connect(
-    target: &SshTarget,
-    banner_limit: Duration,
-    purpose: Use,
-) -> Result<Link, NotConnected> {
+pub(crate) async fn connect(target: &SshTarget, banner_limit: Duration, purpose: Use) -> Result<Link, NotConnected> {
     let stream = dial(target.address).await?;
     let (stream, socket) = HangUp::of(stream).map_err(|error| NotConnected::NotYet(error.to_string()))?;
     wait_for_banner(&stream, banner_limit).await?;
@@ -108,11 +104,7 @@ async fn wait_for_banner(stream: &TcpStream, limit: Duration) -> Result<(), NotC
     }
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    guard: Guard,
-    purpose: Use,
-) -> Result<client::Handle<Guard>, NotConnected> {
+async fn shake_hands(stream: TcpStream, guard: Guard, purpose: Use) -> Result<client::Handle<Guard>, NotConnected> {
     let config = Arc::new(config(purpose));
     match timeout(HANDSHAKE_LIMIT, client::connect_stream(config, stream, guard)).await {
         Ok(Ok(handle)) => Ok(handle),
@@ -296,6 +288,11 @@ impl client::Handler for Guard {
                 "no sign of life for a minute".to_owned()
             }
             DisconnectReason::Error(GuardError::Ssh(russh::Error::Disconnect)) => "the other side closed it".to_owned(),
+            DisconnectReason::Error(GuardError::Ssh(russh::Error::IO(error)))
+                if error.kind() == std::io::ErrorKind::UnexpectedEof =>
+            {
+                "the other side closed it".to_owned()
+            }
             DisconnectReason::Error(error) => error.to_string(),
         };
         self.end.lock().why = Some(why);

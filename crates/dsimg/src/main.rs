@@ -12,6 +12,8 @@ mod outcome;
 mod reading;
 mod secrets;
 mod signals;
+#[allow(dead_code, reason = "the command that attaches it is yet to come")]
+mod terminal;
 mod ui;
 mod wire;
 

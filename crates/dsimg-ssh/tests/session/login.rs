@@ -73,7 +73,7 @@ async fn a_closed_port_and_a_silent_one_are_told_apart() {
     let target = target_at(listener.local_addr().unwrap());
     // Accepted by the kernel, and never answered: as QEMU's user network does.
     let error = wait(&target, 3).await.unwrap_err().to_string();
-    assert_eq!(error, "no login within 3 s; last seen: connected, but no ssh banner within 2 s");
+    assert_eq!(error, "no login within 3 s; last seen: connected, but no ssh banner within 1 s");
     drop(listener);
     let error = wait(&target, 1).await.unwrap_err().to_string();
     assert_eq!(error, "no login within 1 s; last seen: connection refused");

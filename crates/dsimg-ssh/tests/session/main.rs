@@ -9,3 +9,4 @@ mod files;
 mod login;
 mod misbehaving;
 mod sshd;
+mod terminal;

@@ -83,6 +83,15 @@ impl Sshd {
         self.connections.lock().unwrap().len()
     }
 
+    /// As a server that crashed.
+    pub(crate) fn kill_servers(&self) {
+        for (child, stream) in self.connections.lock().unwrap().iter_mut() {
+            child.kill().unwrap();
+            // The socket is held here too, so that its end does not come by itself.
+            stream.shutdown(Shutdown::Both).unwrap();
+        }
+    }
+
     /// As a network that is gone.
     pub(crate) fn drop_connections(&self) {
         for (_, stream) in self.connections.lock().unwrap().iter() {

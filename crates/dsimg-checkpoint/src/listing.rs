@@ -1,0 +1,171 @@
+//! All checkpoints of a store at one moment, and what follows from that.
+
+use std::collections::BTreeSet;
+
+use dsimg_plan::Digest;
+
+use crate::checkpoint::{Checkpoint, Kind};
+
+/// Sorted by the time they were made.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    pub checkpoints: Vec<Checkpoint>,
+    pub damaged: Vec<Damaged>,
+}
+
+/// A folder whose `checkpoint.json` can't be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    pub id: String,
+    pub why: String,
+}
+
+impl Listing {
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Checkpoint> {
+        self.checkpoints.iter().find(|checkpoint| checkpoint.id == id)
+    }
+
+    /// The newest that holds this on this base, and that a build may go on from.
+    #[must_use]
+    pub fn find(&self, key: &Digest, base: &Digest) -> Option<&Checkpoint> {
+        let fits = |checkpoint: &&Checkpoint| {
+            checkpoint.key == *key && checkpoint.base.sha256 == *base && checkpoint.kind != Kind::Failed
+        };
+        self.checkpoints.iter().rev().filter(fits).find(|checkpoint| self.chain(&checkpoint.id).is_some())
+    }
+
+    /// The newest point at which a stage with this key failed.
+    #[must_use]
+    pub fn find_failed(&self, key: &Digest, base: &Digest) -> Option<&Checkpoint> {
+        let fits = |checkpoint: &&Checkpoint| {
+            checkpoint.key == *key && checkpoint.base.sha256 == *base && checkpoint.kind == Kind::Failed
+        };
+        self.checkpoints.iter().rev().filter(fits).find(|checkpoint| self.chain(&checkpoint.id).is_some())
+    }
+
+    /// A checkpoint with all that it stands on, the base's first; `None` when one of them is missing.
+    #[must_use]
+    pub fn chain(&self, id: &str) -> Option<Vec<&Checkpoint>> {
+        let mut chain = vec![self.get(id)?];
+        while let Some(parent) = &chain[chain.len() - 1].parent {
+            // One that stands on itself is none.
+            if chain.len() > self.checkpoints.len() {
+                return None;
+            }
+            chain.push(self.get(parent)?);
+        }
+        chain.reverse();
+        Some(chain)
+    }
+
+    /// Those that stand directly on this one.
+    pub fn children<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Checkpoint> {
+        self.checkpoints.iter().filter(move |checkpoint| checkpoint.parent.as_deref() == Some(id))
+    }
+
+    /// A checkpoint and all that stand on it, each after what it stands on.
+    #[must_use]
+    pub fn subtree(&self, id: &str) -> Vec<String> {
+        let mut found = vec![id.to_owned()];
+        let mut at = 0;
+        while at < found.len() {
+            let parent = found[at].clone();
+            found.extend(self.children(&parent).map(|child| child.id.clone()));
+            at += 1;
+        }
+        found
+    }
+
+    /// Those that nothing can be made of: a parent is gone.
+    #[must_use]
+    pub fn orphans(&self) -> BTreeSet<String> {
+        let lost = self.checkpoints.iter().filter(|checkpoint| self.chain(&checkpoint.id).is_none());
+        lost.map(|checkpoint| checkpoint.id.clone()).collect()
+    }
+
+    /// The newest of this image's stage: what a changed stage is compared with.
+    #[must_use]
+    pub fn latest_of_stage(&self, image: &str, label: &str) -> Option<&Checkpoint> {
+        let is_it = |checkpoint: &&Checkpoint| {
+            checkpoint.image == image && checkpoint.label == label && checkpoint.kind == Kind::Stage
+        };
+        self.checkpoints.iter().rev().find(is_it)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::checkpoint::{Base, FORMAT, FileFacts};
+
+    pub(crate) fn digest(text: &str) -> Digest {
+        Digest::of_bytes(text.as_bytes())
+    }
+
+    pub(crate) fn checkpoint(id: &str, parent: Option<&str>, key: &str) -> Checkpoint {
+        let file = FileFacts { size: 10, allocated: 10, sha256: digest("file") };
+        Checkpoint {
+            format: FORMAT,
+            id: id.to_owned(),
+            parent: parent.map(str::to_owned),
+            base: Base { path: "bases/b/base.qcow2".to_owned(), sha256: digest("base") },
+            depth: 1,
+            key: digest(key),
+            kind: Kind::Stage,
+            label: key.to_owned(),
+            image: "ds".to_owned(),
+            inputs: serde_json::json!({}),
+            disk: file.clone(),
+            memory: None,
+            access: file,
+            made: Timestamp::UNIX_EPOCH,
+            notes: serde_json::Value::Null,
+        }
+    }
+
+    fn listing() -> Listing {
+        let checkpoints = vec![
+            checkpoint("boot", None, "boot"),
+            checkpoint("apt", Some("boot"), "apt"),
+            checkpoint("pip", Some("apt"), "pip"),
+            checkpoint("pip-2", Some("gone"), "pip"),
+            checkpoint("other", Some("boot"), "other"),
+        ];
+        Listing { checkpoints, damaged: vec![] }
+    }
+
+    fn ids(checkpoints: &[&Checkpoint]) -> Vec<String> {
+        checkpoints.iter().map(|checkpoint| checkpoint.id.clone()).collect()
+    }
+
+    #[test]
+    fn the_newest_whole_one_is_found() {
+        let mut listing = listing();
+        assert_eq!(listing.find(&digest("pip"), &digest("base")).unwrap().id, "pip");
+        assert_eq!(listing.find(&digest("pip"), &digest("another base")), None);
+        listing.checkpoints.push(checkpoint("pip-3", Some("apt"), "pip"));
+        assert_eq!(listing.find(&digest("pip"), &digest("base")).unwrap().id, "pip-3");
+        listing.checkpoints[5].kind = Kind::Failed;
+        assert_eq!(listing.find(&digest("pip"), &digest("base")).unwrap().id, "pip");
+        assert_eq!(listing.find_failed(&digest("pip"), &digest("base")).unwrap().id, "pip-3");
+    }
+
+    #[test]
+    fn chains_and_subtrees_follow_the_parents() {
+        let listing = listing();
+        assert_eq!(ids(&listing.chain("pip").unwrap()), ["boot", "apt", "pip"]);
+        assert_eq!(listing.chain("pip-2"), None);
+        assert_eq!(listing.subtree("apt"), ["apt", "pip"]);
+        assert_eq!(listing.subtree("boot"), ["boot", "apt", "other", "pip"]);
+        assert_eq!(listing.orphans(), BTreeSet::from(["pip-2".to_owned()]));
+    }
+
+    #[test]
+    fn one_that_stands_on_itself_is_not_whole() {
+        let listing = Listing { checkpoints: vec![checkpoint("a", Some("a"), "a")], damaged: vec![] };
+        assert_eq!(listing.chain("a"), None);
+    }
+}

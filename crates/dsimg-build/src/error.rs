@@ -37,6 +37,8 @@ pub enum BuildError {
     Freeze { why: String },
     #[error("a secret in stage `{stage}` was changed by a filter, so it can't be put in")]
     MangledSecret { stage: String },
+    #[error(transparent)]
+    Store(#[from] dsimg_checkpoint::StoreError),
     #[error("cancelled")]
     Cancelled,
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use dsimg_checkpoint::{Checkpoint, Kind, StageLock, Store};
 use dsimg_download::Access;
 use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext, Session};
 use dsimg_manifest::Manifest;
@@ -12,12 +13,14 @@ use dsimg_template::Catalog;
 
 use crate::error::BuildError;
 use crate::freeze::{Depth, read_packages, read_system};
-use crate::guest::{Guest, Preparation, until_cancelled};
+use crate::guest::{Guest, Preparation};
 use crate::network;
 use crate::output::OutputFolder;
 use crate::prepare::prepare;
 use crate::record::{Outcome, write_manifest};
-use crate::stages::{StageSetting, clear_stage, run_last_stage, run_stage};
+use crate::save::{Notes, Point, Saver};
+use crate::stages::{StageSetting, run_last_stage, run_stage, tidy_after};
+use crate::start::{Policy, Started, Wanted, start_from_deepest_checkpoint};
 use crate::timings::Timings;
 use crate::upload::Sources;
 
@@ -38,6 +41,8 @@ pub struct Job<'a> {
     pub on_failure: Option<&'a dyn OnFailure>,
     /// The log file; a copy of it goes beside the image.
     pub log: &'a Path,
+    /// Which checkpoints it may start from.
+    pub checkpoints: Policy,
 }
 
 impl std::fmt::Debug for Job<'_> {
@@ -81,9 +86,16 @@ async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> R
     let host = job.builder.check_ready(job.plan, run).await?;
     let base = timings.phase(Phase::Base, run, make_base(job, run)).await?;
     let preparation = prepare(job, run).await?;
-    let (mut machine, session) = timings.phase(Phase::Boot, run, start(job, &base, run)).await?;
+    let memory = job.builder.memory_fit(job.plan, run).await?;
+    let store = Store::new(&run.cache);
+    let wanted = Wanted { store: &store, base: &base, memory: memory.as_ref() };
+    let started = start_from_deepest_checkpoint(job, &wanted, run);
+    let Started { mut machine, session, checkpoint, done, holds: _holds, lock } =
+        timings.phase(Phase::Boot, run, started).await?;
 
-    let provisioned = provision(machine.as_ref(), session, &preparation, output, job, &mut timings, run).await;
+    let mut saver = Saver::new(&store, job.plan, &base, memory.as_ref(), checkpoint.clone(), run);
+    let start = Start { machine: machine.as_ref(), session, checkpoint: checkpoint.as_ref(), done, lock };
+    let provisioned = provision(start, &mut saver, &preparation, output, job, &mut timings, run).await;
     let outcome = match provisioned {
         Ok(outcome) => finish(machine.as_mut(), outcome, output, job, &mut timings, run).await,
         Err(error) => {
@@ -91,6 +103,7 @@ async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> R
             Err(error)
         }
     };
+    saver.end(run).await;
     // Whatever happened: the machine is ended before its fate is told.
     let stopped = machine.stop().await;
     let outcome = outcome?;
@@ -114,50 +127,121 @@ async fn make_base(job: &Job<'_>, run: &RunContext) -> Result<BaseImage, BuildEr
     Ok(job.builder.prepare_base(&job.plan.base, &network, run).await?)
 }
 
-/// Boots a machine and waits until it can be talked to; one that does not come up is ended.
-async fn start(
-    job: &Job<'_>,
-    base: &BaseImage,
-    run: &RunContext,
-) -> Result<(Box<dyn Machine>, Box<dyn Session>), BuildError> {
-    let machine = job.builder.boot(base, job.plan, run).await?;
-    match until_cancelled(run, machine.connect()).await {
-        Ok(session) => Ok((machine, session)),
-        Err(error) => {
-            machine.stop().await?;
-            Err(error)
-        }
-    }
+/// A machine that answers, with what was done to it.
+struct Start<'a> {
+    machine: &'a dyn Machine,
+    session: Box<dyn Session>,
+    /// What it was started from; `None`: booted on the base.
+    checkpoint: Option<&'a Checkpoint>,
+    /// Stages that are in it.
+    done: usize,
+    /// Of the next stage.
+    lock: Option<StageLock>,
 }
 
-/// All stages, and what was installed after each.
+/// All stages that are not in the machine yet, and what was installed after each. The machine is saved after each.
 async fn provision(
-    machine: &dyn Machine,
-    session: Box<dyn Session>,
+    start: Start<'_>,
+    saver: &mut Saver<'_>,
     preparation: &Preparation,
     output: &OutputFolder,
     job: &Job<'_>,
     timings: &mut Timings,
     run: &RunContext,
 ) -> Result<Outcome, BuildError> {
+    let (machine, done) = (start.machine, start.done);
     let setting = StageSetting { sources: job.sources, image_folder: output.path(), run };
-    let mut guest = Guest::new(machine, session, preparation, run);
-    timings.phase(Phase::Prepare, run, guest.prepare()).await?;
     let (last, stages) = job.plan.stages.split_last().expect("every plan ends with the hygiene stage");
     let count = job.plan.stages.len();
-    let depth = |done: usize| if done == stages.len() { Depth::Origins } else { Depth::Versions };
+    let mut notes = notes_of(start.checkpoint);
+    timings.take_in(&notes.stages);
+    tell_start(start.checkpoint, done, count, run);
 
-    let mut packages = timings.phase(Phase::Freeze, run, read_packages(&guest, depth(0))).await?;
-    for (index, stage) in stages.iter().enumerate() {
-        timings.stage(stage, index + 1, count, run, run_stage(stage, &mut guest, setting)).await.map_err(cut(stage))?;
-        let frozen = read_packages(&guest, depth(index + 1));
-        let after = timings.phase(Phase::Freeze, run, frozen).await.map_err(cut(stage))?;
-        packages = dsimg_manifest::attribute(&packages, after, &stage.label);
-        clear_stage(stage, &guest).await.map_err(cut(stage))?;
+    let mut guest = Guest::new(machine, start.session, preparation, run);
+    if start.checkpoint.is_none() {
+        let (plan, inputs) = (job.plan, serde_json::Value::Null);
+        guest.drop_caches().await?;
+        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &inputs };
+        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await?;
+    }
+    timings.phase(Phase::Prepare, run, guest.prepare()).await?;
+    if done == 0 {
+        notes = freeze(&guest, notes, None, stages.is_empty(), timings, run).await?;
+    }
+
+    let mut lock = start.lock;
+    for (index, stage) in stages.iter().enumerate().skip(done) {
+        if index > done {
+            // Where another build is at it, too, both go on: each has its own machine.
+            lock = saver.lock_stage(&stage.key)?;
+        }
+        let ran = timings.stage(stage, index + 1, count, run, run_stage(stage, &mut guest, setting)).await;
+        if let Err(error) = ran {
+            save_failure(stage, &error, saver, machine, &notes, run).await?;
+            return Err(cut(stage)(error));
+        }
+        tidy_after(stage, saver.is_on(machine), &guest).await.map_err(cut(stage))?;
+        let is_last = index + 1 == stages.len();
+        notes = freeze(&guest, notes, Some(stage), is_last, timings, run).await.map_err(cut(stage))?;
+        notes.stages = timings.stages();
+        let point = Point { kind: Kind::Stage, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
+        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await.map_err(cut(stage))?;
+        drop(lock.take());
+    }
+    if !notes.origins {
+        notes = freeze(&guest, notes, stages.last(), true, timings, run).await?;
     }
     let system = timings.phase(Phase::Freeze, run, read_system(&guest)).await?;
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
-    Ok(Outcome { packages, system, artifacts: Vec::new() })
+    Ok(Outcome { packages: notes.packages, system, artifacts: Vec::new() })
+}
+
+fn notes_of(checkpoint: Option<&Checkpoint>) -> Notes {
+    checkpoint.and_then(|checkpoint| serde_json::from_value(checkpoint.notes.clone()).ok()).unwrap_or_default()
+}
+
+fn tell_start(checkpoint: Option<&Checkpoint>, done: usize, count: usize, run: &RunContext) {
+    match (checkpoint, done) {
+        (None, _) => {}
+        (Some(_), 0) => run.info("the base's boot comes from a checkpoint"),
+        (Some(checkpoint), done) => {
+            run.info(format!("stages 1 to {done} of {count} come from the checkpoint after `{}`", checkpoint.label));
+        }
+    }
+}
+
+/// What is installed now; what is new since the last time came with `stage`.
+async fn freeze(
+    guest: &Guest<'_>,
+    before: Notes,
+    stage: Option<&Stage>,
+    origins: bool,
+    timings: &mut Timings,
+    run: &RunContext,
+) -> Result<Notes, BuildError> {
+    let depth = if origins { Depth::Origins } else { Depth::Versions };
+    let now = timings.phase(Phase::Freeze, run, read_packages(guest, depth)).await?;
+    let packages = match stage {
+        Some(stage) => dsimg_manifest::attribute(&before.packages, now, &stage.label),
+        None => now,
+    };
+    Ok(Notes { packages, origins, ..before })
+}
+
+/// The machine as a failed stage left it, to look into.
+async fn save_failure(
+    stage: &Stage,
+    error: &BuildError,
+    saver: &mut Saver<'_>,
+    machine: &dyn Machine,
+    notes: &Notes,
+    run: &RunContext,
+) -> Result<(), BuildError> {
+    if !matches!(error, BuildError::Stage { .. }) {
+        return Ok(());
+    }
+    let point = Point { kind: Kind::Failed, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
+    saver.save(machine, point, notes, run).await
 }
 
 /// Power off and write the image's files.

@@ -8,7 +8,7 @@ use dsimg_machine::session::NoOutput;
 use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
 
 use crate::error::BuildError;
-use crate::stages::Ended;
+use crate::stages::{DROP_CACHES, Ended};
 
 /// How long a guest may take from the order to reboot until its ssh connection ends.
 const GOING_DOWN: Duration = Duration::from_secs(180);
@@ -68,6 +68,14 @@ impl<'a> Guest<'a> {
     /// The guest does not take it.
     pub(crate) async fn bring(&self, archive: &Path, to: &str) -> Result<(), BuildError> {
         until_cancelled(self.run, self.machine.bring(self.session(), archive, to)).await
+    }
+
+    /// Makes the machine's memory small before it is saved.
+    ///
+    /// # Errors
+    /// The machine goes away.
+    pub(crate) async fn drop_caches(&self) -> Result<(), BuildError> {
+        self.read(&RemoteCommand::bash(DROP_CACHES)).await.map(drop)
     }
 
     /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:
@@ -153,6 +161,7 @@ impl<'a> Guest<'a> {
                 Err(error) => return Err(error),
             }
         }
+        settle(self.session(), self.run).await?;
         self.prepare().await
     }
 
@@ -184,6 +193,31 @@ impl<'a> Guest<'a> {
             error => error.into(),
         }
     }
+}
+
+/// Waits until what a guest does at its first boot is over: it writes users, keys and network settings, grows the disk,
+/// and holds package locks.
+///
+/// # Errors
+/// It takes too long, or the machine goes away.
+pub(crate) async fn settle(session: &dyn Session, run: &RunContext) -> Result<(), BuildError> {
+    let command = RemoteCommand::bash(include_str!("guest/settle.sh")).with_timeout(Duration::from_secs(15 * 60));
+    until_cancelled(run, session.read(&command)).await.map(drop)
+}
+
+/// Brings a machine that was started from its memory to this day: its clock stands where it was saved, and others
+/// started from the same memory would draw the same random numbers.
+///
+/// # Errors
+/// The machine goes away, or this system gives no random numbers.
+pub(crate) async fn wake(session: &dyn Session, run: &RunContext) -> Result<(), BuildError> {
+    let mut random = vec![0; 512];
+    let no_random = |error| MachineError::host(format!("this system gives no random numbers: {error}"), "reboot it");
+    getrandom::fill(&mut random).map_err(no_random)?;
+    let now = jiff::Timestamp::now();
+    let time = format!("@{}.{:09}", now.as_second(), now.subsec_nanosecond());
+    let command = RemoteCommand::new(["bash", "-c", include_str!("guest/wake.sh"), "bash", &time]).with_stdin(random);
+    until_cancelled(run, session.read(&command)).await.map(drop)
 }
 
 /// systemd ends what runs with SIGTERM when the machine goes down.

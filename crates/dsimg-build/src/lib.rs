@@ -11,11 +11,14 @@ pub mod network;
 mod output;
 mod prepare;
 mod record;
+mod save;
 mod stages;
+pub mod start;
 mod timings;
 pub mod tools;
 pub mod upload;
 
 pub use error::BuildError;
 pub use execute::{BuildReport, Job, OnFailure, execute};
+pub use start::Policy;
 pub use upload::Sources;

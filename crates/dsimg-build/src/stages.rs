@@ -89,13 +89,23 @@ async fn put_stage_files(
     until_cancelled(setting.run, put).await
 }
 
-/// Takes away the stage's folder: its parameters may hold secrets, and memory is short.
+/// Takes away the stage's folder: its parameters may hold secrets, and memory is short. Before the machine is saved,
+/// its disk is brought up to date, in case the memory can't be loaded later, and what is cached of it is dropped:
+/// the memory's file would only hold it once more.
 ///
 /// # Errors
 /// The machine goes away.
-pub(crate) async fn clear_stage(stage: &Stage, guest: &Guest<'_>) -> Result<(), BuildError> {
-    guest.read(&remove_command(stage)).await.map(drop)
+pub(crate) async fn tidy_after(stage: &Stage, will_be_saved: bool, guest: &Guest<'_>) -> Result<(), BuildError> {
+    let mut text = format!("rm -rf -- {}", stage_folders(stage).iter().map(|folder| quote(folder)).collect::<Vec<_>>().join(" "));
+    if will_be_saved {
+        text.push_str("; ");
+        text.push_str(DROP_CACHES);
+    }
+    guest.read(&RemoteCommand::bash(&text)).await.map(drop)
 }
+
+/// Pages that are free are given back to the host by the balloon's driver, within seconds.
+pub(crate) const DROP_CACHES: &str = "sync; echo 3 >/proc/sys/vm/drop_caches";
 
 /// The last stage: its script takes away the login, so the power-off is part of the same command.
 ///
@@ -140,14 +150,14 @@ fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
     .with_timeout(timeout)
 }
 
-fn remove_command(stage: &Stage) -> RemoteCommand {
+fn stage_folders(stage: &Stage) -> Vec<String> {
     let folders = stage.steps.iter().filter_map(|step| match step {
         Step::Write { to, .. } => to.strip_prefix(GUEST_FOLDER)?.trim_start_matches('/').split('/').next(),
         _ => None,
     });
     let mut folders: Vec<_> = folders.map(|name| format!("{GUEST_FOLDER}/{name}")).collect();
     folders.dedup();
-    RemoteCommand::new(["rm".to_owned(), "-rf".to_owned(), "--".to_owned()].into_iter().chain(folders))
+    folders
 }
 
 async fn run_with_retries(

@@ -59,14 +59,28 @@ impl Timings {
         Ok(result)
     }
 
+    /// How long each stage took, those of the checkpoint first, in milliseconds.
+    #[must_use]
+    pub(crate) fn stages(&self) -> Vec<(String, u64)> {
+        self.stages.iter().map(|(label, time)| (label.clone(), ms(*time))).collect()
+    }
+
+    /// Takes in the stages that the machine was started with.
+    pub(crate) fn take_in(&mut self, stages: &[(String, u64)]) {
+        self.stages.extend(stages.iter().map(|(label, time)| (label.clone(), Duration::from_millis(*time))));
+    }
+
     /// For the manifest.
     #[must_use]
     pub(crate) fn durations(mut self) -> manifest::Durations {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.phases.sort_by_key(|(phase, _)| *phase);
         let name = |phase: &Phase| phase.describe().to_owned();
         let phases = self.phases.iter().map(|(phase, time)| manifest::Duration { name: name(phase), ms: ms(*time) });
         let stages = self.stages.iter().map(|(label, time)| manifest::Duration { name: label.clone(), ms: ms(*time) });
         manifest::Durations { total_ms: ms(self.started.elapsed()), phases: phases.collect(), stages: stages.collect() }
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -78,8 +78,8 @@ pub trait Machine: Send + Sync {
     }
 
     /// Saves the machine as it runs into the folder, as [`SavedMachine`] names its files, and lets it go on.
-    /// `parent` is the file that the saved disk stands on, as seen from where the folder will be.
-    async fn save(&mut self, _folder: &Path, _parent: &Path, _with_memory: bool) -> Result<(), MachineError> {
+    /// `parent` is the file that the saved disk stands on, an absolute path, from now on.
+    async fn save(&self, _folder: &Path, _parent: &Path, _with_memory: bool) -> Result<(), MachineError> {
         Err(MachineError::refused("this machine can't be saved", "build with `--no-cache`"))
     }
 

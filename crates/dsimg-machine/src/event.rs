@@ -67,6 +67,8 @@ pub enum Phase {
     Prepare,
     /// Installed versions are read back.
     Freeze,
+    /// The machine is saved as it runs.
+    Checkpoint,
     PowerOff,
     /// The disk becomes the image's files.
     Write,
@@ -80,6 +82,7 @@ impl Phase {
             Self::Boot => "boot",
             Self::Prepare => "prepare",
             Self::Freeze => "freeze",
+            Self::Checkpoint => "checkpoint",
             Self::PowerOff => "power off",
             Self::Write => "write image",
         }

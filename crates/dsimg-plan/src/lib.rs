@@ -4,6 +4,7 @@
 
 pub mod digest;
 pub mod inputs;
+mod key_inputs;
 pub mod make;
 pub mod parameters;
 pub mod plan;

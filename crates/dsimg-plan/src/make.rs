@@ -13,6 +13,7 @@ use dsimg_template::units::{ByteSize, Timeout};
 
 use crate::digest::Digest;
 use crate::inputs::Inputs;
+use crate::key_inputs::key_inputs;
 use crate::parameters::{parameters_script, quote};
 use crate::plan::{FileKind, Plan, PlannedBase, PlannedFile, SecretDigests, Stage, Step};
 
@@ -52,7 +53,8 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
     let entries = template.provision.iter().filter(|entry| entry.applies_to(&builder.name)).cloned();
     let entries = entries.chain([hygiene_entry(template, builder)]);
 
-    let mut parent = disk_key(&base, &builder.table, template);
+    let disk_key = disk_key(&base, &builder.table, template);
+    let mut parent = disk_key.clone();
     let mut stages = Vec::new();
     for (index, entry) in entries.enumerate() {
         let stage = plan_stage(template, &entry, index + 1, catalog, inputs, &parent)?;
@@ -65,6 +67,7 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
         builder: builder.name.clone(),
         machine: builder.table.clone(),
         base,
+        disk_key,
         network: template.network.clone(),
         stages,
     })
@@ -117,6 +120,8 @@ fn hygiene_entry(template: &Template, builder: &Builder) -> ProvisionEntry {
         except: Default::default(),
         timeout: Timeout::from_minutes(30),
         retries: 0,
+        cache: true,
+        refresh: None,
     }
 }
 
@@ -144,6 +149,9 @@ fn plan_stage(
         provisioner: definition.name.clone(),
         provisioner_version: definition.version,
         key,
+        inputs: key_inputs(entry, definition.version, &steps, &inputs.secrets),
+        cache: entry.cache,
+        refresh: entry.refresh,
         tools: definition.tools.clone(),
         steps,
     })
@@ -159,11 +167,16 @@ fn stage_key(parent: &Digest, name: &str, version: u32, steps: &[Step], secrets:
         steps: Vec<Step>,
         secrets: SecretDigests,
     }
-    let text = serde_json::to_string(steps).expect("steps are plain data");
-    let used = secrets.iter().filter(|(name, _)| text.contains(&dsimg_template::secret::placeholder(name)));
-    let secrets = used.map(|(name, digest)| (name.clone(), digest.clone())).collect();
+    let secrets = named_secrets(steps, secrets);
     let steps = steps.iter().cloned().map(without_host_paths).collect();
     Digest::of_value(&StageKey { parent, provisioner: name, version, steps, secrets })
+}
+
+/// Those whose placeholders are in the steps.
+pub(crate) fn named_secrets(steps: &[Step], secrets: &SecretDigests) -> SecretDigests {
+    let text = serde_json::to_string(steps).expect("steps are plain data");
+    let used = secrets.iter().filter(|(name, _)| text.contains(&dsimg_template::secret::placeholder(name)));
+    used.map(|(name, digest)| (name.clone(), digest.clone())).collect()
 }
 
 fn without_host_paths(step: Step) -> Step {

@@ -21,6 +21,8 @@ pub struct Plan {
     /// Of it, only the disk's size and the firmware are part of the stages' keys.
     pub machine: BuilderTable,
     pub base: PlannedBase,
+    /// What the disk holds before the first stage.
+    pub disk_key: Digest,
     pub network: Network,
     /// The last one is the hygiene stage.
     pub stages: Vec<Stage>,
@@ -43,6 +45,13 @@ pub struct Stage {
     pub provisioner_version: u32,
     /// Chains over all stages before it and the base.
     pub key: Digest,
+    /// What the key is made of but for the stages before it, as people read it: to say later what has changed.
+    pub inputs: serde_json::Value,
+    /// Whether it may come from a checkpoint.
+    pub cache: bool,
+    /// A checkpoint that is older is not used.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refresh: Option<Timeout>,
     /// Names of tools that must be in the machine, such as `uv`.
     pub tools: Vec<String>,
     pub steps: Vec<Step>,

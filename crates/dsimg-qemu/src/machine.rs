@@ -1,7 +1,7 @@
 //! One machine: started on a copy of the base, reached by ssh, powered off, written as an image.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -45,7 +45,7 @@ pub struct QemuMachine {
     /// Set while the guest boots: nobody listens before its network is up.
     boots: AtomicBool,
     /// How many layers were saved: the number of the disk that the machine writes to.
-    layers: u32,
+    layers: AtomicU32,
     disk_size: u64,
     formats: Vec<DiskFormat>,
     compression: Compression,
@@ -166,7 +166,7 @@ async fn start(
         accelerator,
         boot_timeout: boot_limit(table, accelerator),
         boots: AtomicBool::new(memory.is_none()),
-        layers: 0,
+        layers: AtomicU32::new(0),
         disk_size: table.disk.0,
         formats: table.formats.clone(),
         compression: table.compression,
@@ -270,14 +270,17 @@ impl Machine for QemuMachine {
         true
     }
 
-    async fn save(&mut self, folder: &Path, parent: &Path, with_memory: bool) -> Result<(), MachineError> {
-        let (layer, next) = (self.folder.disk(self.layers), self.folder.disk(self.layers + 1));
+    async fn save(&self, folder: &Path, parent: &Path, with_memory: bool) -> Result<(), MachineError> {
+        let number = self.layers.load(Ordering::Relaxed);
+        let (layer, next) = (self.folder.disk(number), self.folder.disk(number + 1));
         self.qemu_img.create_overlay_unseen(&layer, &next, self.disk_size, &self.run).await?;
+        let paused = Instant::now();
         self.vm.pause().await?;
         let saved = self.save_paused(folder, parent, with_memory, &next).await;
         // Whatever became of it: the guest goes on.
         self.vm.go_on().await?;
         saved?;
+        self.run.debug(format!("the machine was paused for {} ms", paused.elapsed().as_millis()));
         let place = folder.join(checkpoint::DISK);
         std::fs::hard_link(&layer, &place).map_err(|error| MachineError::file("cannot make", place, error))?;
         self.access.write(&folder.join(checkpoint::ACCESS))
@@ -307,7 +310,7 @@ impl Machine for QemuMachine {
     }
 
     async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError> {
-        let disk = self.folder.disk(self.layers);
+        let disk = self.folder.disk(self.layers.load(Ordering::Relaxed));
         self.qemu_img.check(&disk, DiskFormat::Qcow2, &self.run).await?;
         let output = (self.formats.as_slice(), self.compression);
         write_image(&self.qemu_img, &disk, (name, folder), output, &self.run).await
@@ -324,18 +327,19 @@ impl Machine for QemuMachine {
 impl QemuMachine {
     /// The layer that was written to until now, and the memory.
     async fn save_paused(
-        &mut self,
+        &self,
         folder: &Path,
         parent: &Path,
         with_memory: bool,
         overlay: &Path,
     ) -> Result<(), MachineError> {
-        let (active, next) = (node(self.layers), node(self.layers + 1));
+        let number = self.layers.load(Ordering::Relaxed);
+        let (active, next) = (node(number), node(number + 1));
         let parent = parent.to_string_lossy();
         put_overlay(self.vm.qmp(), &active, &parent, (&next, overlay))
             .await
             .map_err(|error| self.vm.failed(format!("cannot put a new layer on the machine's disk: {error}")))?;
-        self.layers += 1;
+        self.layers.store(number + 1, Ordering::Relaxed);
         if with_memory {
             save_memory(self.vm.qmp(), &folder.join(checkpoint::MEMORY), &self.run).await?;
         }

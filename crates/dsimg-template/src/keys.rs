@@ -94,7 +94,7 @@ impl Key {
         };
         Self {
             required: parameter.required,
-            default: parameter.default.as_ref().map(parameter_json),
+            default: parameter.default.as_ref().map(ParameterValue::to_json),
             may_be_secret: true,
             ..Self::new(name, shape, &parameter.summary)
         }
@@ -210,6 +210,9 @@ pub(crate) fn provision() -> Vec<Key> {
         Key::new("timeout", Shape::Duration, "For each of its commands").default("1h"),
         Key::new("retries", Shape::Integer { least: 0, most: 100 }, "How often a failed command is tried again")
             .default(0),
+        Key::new("cache", Shape::Boolean, "Whether the stage may come from a checkpoint; all after it follow")
+            .default(true),
+        Key::new("refresh", Shape::Duration, "A checkpoint of the stage that is older is not used"),
     ]
 }
 
@@ -235,23 +238,4 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn formats() -> Vec<String> {
     DiskFormat::ALL.iter().map(|format| format.as_str().to_owned()).collect()
-}
-
-/// A parameter's value as a template would write it.
-pub(crate) fn parameter_json(value: &ParameterValue) -> Json {
-    match value {
-        ParameterValue::Text(text) => json!(text),
-        ParameterValue::Texts(texts) => json!(texts),
-        ParameterValue::Integer(integer) => json!(integer),
-        ParameterValue::Integers(integers) => json!(integers),
-        ParameterValue::Boolean(value) => json!(value),
-        ParameterValue::Duration(timeout) => json!(timeout.to_string()),
-        ParameterValue::Map(map) => json!(map),
-        ParameterValue::Path(path) => json!(path.to_string_lossy()),
-        ParameterValue::Paths(paths) => paths.iter().map(|path| path.to_string_lossy()).collect(),
-        ParameterValue::Tables(tables) => tables
-            .iter()
-            .map(|table| Json::Object(table.iter().map(|(key, value)| (key.clone(), parameter_json(value))).collect()))
-            .collect(),
-    }
 }

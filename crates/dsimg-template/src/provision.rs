@@ -72,6 +72,8 @@ fn stage(
     }
     let timeout = duration(reader, &values, "timeout").unwrap_or(Timeout::from_minutes(60));
     let retries = values.integer("retries").and_then(|retries| u32::try_from(retries).ok()).unwrap_or(0);
+    let cache = values.boolean("cache").unwrap_or(true);
+    let refresh = duration(reader, &values, "refresh");
     let mut written = values.parameters();
     written.retain(|key, _| parameters.contains_key(key));
     let entry = ProvisionEntry {
@@ -82,6 +84,8 @@ fn stage(
         except,
         timeout,
         retries,
+        cache,
+        refresh,
     };
     Some(Stage {
         entry,

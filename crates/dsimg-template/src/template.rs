@@ -220,6 +220,10 @@ pub struct ProvisionEntry {
     pub timeout: Timeout,
     /// How often a failed command is tried again. Default: 0.
     pub retries: u32,
+    /// Whether the stage, and with it those after it, may come from a checkpoint. Default: true.
+    pub cache: bool,
+    /// A checkpoint of the stage that is older is not used.
+    pub refresh: Option<Timeout>,
 }
 
 impl ProvisionEntry {
@@ -248,6 +252,26 @@ pub enum ParameterValue {
 }
 
 impl ParameterValue {
+    /// A parameter's value as a template would write it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => serde_json::json!(text),
+            Self::Texts(texts) => serde_json::json!(texts),
+            Self::Integer(integer) => serde_json::json!(integer),
+            Self::Integers(integers) => serde_json::json!(integers),
+            Self::Boolean(value) => serde_json::json!(value),
+            Self::Duration(timeout) => serde_json::json!(timeout.to_string()),
+            Self::Map(map) => serde_json::json!(map),
+            Self::Path(path) => serde_json::json!(path.to_string_lossy()),
+            Self::Paths(paths) => paths.iter().map(|path| path.to_string_lossy()).collect(),
+            Self::Tables(tables) => tables
+                .iter()
+                .map(|table| serde_json::Value::Object(table.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()))
+                .collect(),
+        }
+    }
+
     /// Whether a step that depends on this parameter is carried out: true, or not empty.
     #[must_use]
     pub fn is_set(&self) -> bool {

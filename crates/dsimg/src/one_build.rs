@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dsimg_build::{BuildReport, Job, OnFailure, Sources, execute};
+use dsimg_build::{BuildReport, Job, OnFailure, Policy, Sources, execute};
 use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::mask::{Masker, MaskingReporter};
@@ -75,6 +75,7 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
         dsimg_version: env!("CARGO_PKG_VERSION"),
         on_failure: keeper.as_ref().map(|keeper| keeper as &dyn OnFailure),
         log,
+        checkpoints: Policy::default(),
     };
     Ok(execute(&job, run).await?)
 }

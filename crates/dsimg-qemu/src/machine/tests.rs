@@ -28,6 +28,7 @@ fn plan(machine: QemuTable) -> Plan {
             format: None,
             user: None,
         }),
+        disk_key: Digest::of_bytes(b"disk"),
         network: Network::default(),
         stages: Vec::new(),
     }
@@ -211,7 +212,7 @@ async fn a_saved_machine_goes_on_where_it_was_as_often_as_wanted() {
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     let (base, plan) = (base(&run, &sector), plan(small()));
-    let mut machine = builder.boot(&base, &plan, &run.context).await.unwrap();
+    let machine = builder.boot(&base, &plan, &run.context).await.unwrap();
     until_console_has(machine.as_ref(), "ABCDEF").await;
 
     let saved = run.context.cache.join("saved");
@@ -253,7 +254,7 @@ async fn a_memory_that_is_damaged_is_an_error_and_nothing_is_left() {
     let run = TestRun::new();
     let builder = QemuBuilder::new("");
     let (base, plan) = (base(&run, b""), plan(small()));
-    let mut machine = builder.boot(&base, &plan, &run.context).await.unwrap();
+    let machine = builder.boot(&base, &plan, &run.context).await.unwrap();
     machine.save(&run.context.cache, &base.path, true).await.unwrap();
     machine.stop().await.unwrap();
     let saved = SavedMachine::in_folder(&run.context.cache, true);

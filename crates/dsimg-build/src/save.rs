@@ -1,0 +1,177 @@
+//! The machine is saved after each stage, while the build goes on.
+
+use std::path::PathBuf;
+
+use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Hold, Kind, Memory, StageLock, Store, StoreError};
+use dsimg_machine::{BaseImage, Machine, MemoryFit, RunContext};
+use dsimg_manifest::Frozen;
+use dsimg_plan::{Digest, Plan};
+use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::error::BuildError;
+
+/// What a build knows at a checkpoint beside the machine.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    pub(crate) packages: Frozen,
+    /// Whether the packages' origins were asked for, too.
+    pub(crate) origins: bool,
+    /// How long each stage took, in milliseconds.
+    pub(crate) stages: Vec<(String, u64)>,
+}
+
+/// A point of the build to save.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Point<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) key: &'a Digest,
+    pub(crate) label: &'a str,
+    pub(crate) inputs: &'a serde_json::Value,
+}
+
+/// Saves one machine again and again. A checkpoint is published beside the next stage, and each stands on the one
+/// before it.
+#[derive(Debug)]
+pub(crate) struct Saver<'a> {
+    store: &'a Store,
+    plan: &'a Plan,
+    base: Base,
+    /// What the first layer stands on.
+    base_path: PathBuf,
+    /// The machine stands on all that were saved.
+    holds: Vec<Hold>,
+    memory: Option<&'a MemoryFit>,
+    last: Option<Checkpoint>,
+    publishing: Option<JoinHandle<Result<Checkpoint, StoreError>>>,
+    /// One that failed can't be stood on: the build goes on without.
+    given_up: bool,
+}
+
+impl<'a> Saver<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        plan: &'a Plan,
+        base: &BaseImage,
+        memory: Option<&'a MemoryFit>,
+        start: Option<Checkpoint>,
+        run: &RunContext,
+    ) -> Self {
+        let path = base.path.strip_prefix(&run.cache).unwrap_or(&base.path);
+        let facts = Base { path: path.to_string_lossy().into_owned(), sha256: base.sha256.clone() };
+        Self {
+            store,
+            plan,
+            base: facts,
+            base_path: base.path.clone(),
+            holds: Vec::new(),
+            memory,
+            last: start,
+            publishing: None,
+            given_up: false,
+        }
+    }
+
+    /// Whether it is worth while to make ready for a checkpoint.
+    pub(crate) fn is_on(&self, machine: &dyn Machine) -> bool {
+        !self.given_up && machine.can_be_saved()
+    }
+
+    /// The right to make a stage; `None` while another build has it.
+    ///
+    /// # Errors
+    /// The lock can't be made.
+    pub(crate) fn lock_stage(&self, key: &Digest) -> Result<Option<StageLock>, BuildError> {
+        Ok(self.store.lock_stage(key)?)
+    }
+
+    /// Saves the machine as it is. That it can't be saved is told and stops nothing.
+    ///
+    /// # Errors
+    /// The build is cancelled, or the machine can't go on.
+    pub(crate) async fn save(
+        &mut self,
+        machine: &dyn Machine,
+        point: Point<'_>,
+        notes: &Notes,
+        run: &RunContext,
+    ) -> Result<(), BuildError> {
+        if !self.is_on(machine) {
+            return Ok(());
+        }
+        match self.try_save(machine, point, notes, run).await {
+            Err(error) if error.is_cancelled() || machine.trouble().await.is_some() => Err(error),
+            Err(error) => {
+                self.given_up = true;
+                run.warn(format!("no checkpoint after `{}`, nor after what follows: {error}", point.label));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn try_save(
+        &mut self,
+        machine: &dyn Machine,
+        point: Point<'_>,
+        notes: &Notes,
+        run: &RunContext,
+    ) -> Result<(), BuildError> {
+        self.settle().await?;
+        let draft = self.store.draft(&run.work)?;
+        let parent = match &self.last {
+            Some(parent) => self.store.folder_of(&parent.id).join(dsimg_machine::checkpoint::DISK),
+            None => self.base_path.clone(),
+        };
+        machine.save(draft.path(), &parent, self.memory.is_some()).await?;
+        let checkpoint = self.describe(point, notes, run);
+        let store = self.store.clone();
+        self.publishing = Some(spawn_blocking(move || store.publish(draft, checkpoint)));
+        Ok(())
+    }
+
+    fn describe(&self, point: Point<'_>, notes: &Notes, run: &RunContext) -> Checkpoint {
+        // Filled in when the file is read.
+        let unknown = || FileFacts { size: 0, allocated: 0, sha256: Digest::of_bytes(&[]) };
+        let name = Digest::of_value(&(&run.builder, point.key, point.kind));
+        Checkpoint {
+            format: 0,
+            id: format!("{}-{}", run.build_id, name.short()),
+            parent: self.last.as_ref().map(|parent| parent.id.clone()),
+            base: self.base.clone(),
+            depth: self.last.as_ref().map_or(0, |parent| parent.depth) + 1,
+            key: point.key.clone(),
+            kind: point.kind,
+            label: point.label.to_owned(),
+            image: self.plan.image.name.clone(),
+            inputs: point.inputs.clone(),
+            disk: unknown(),
+            memory: self.memory.map(|fit| Memory { key: fit.key.clone(), facts: fit.facts.clone(), file: unknown() }),
+            access: unknown(),
+            made: jiff::Timestamp::now(),
+            notes: serde_json::to_value(notes).unwrap_or_default(),
+        }
+    }
+
+    /// Waits until the last checkpoint is whole.
+    ///
+    /// # Errors
+    /// It could not be published.
+    pub(crate) async fn settle(&mut self) -> Result<(), BuildError> {
+        if let Some(publishing) = self.publishing.take() {
+            // The runtime is going down.
+            let published = publishing.await.map_err(|_| BuildError::Cancelled)?;
+            let published = published?;
+            self.holds.extend(self.store.hold(&[&published])?);
+            self.last = Some(published);
+        }
+        Ok(())
+    }
+
+    /// The last one is finished, or told about.
+    pub(crate) async fn end(mut self, run: &RunContext) {
+        if let Err(error) = self.settle().await {
+            run.warn(format!("the last checkpoint is not kept: {error}"));
+        }
+    }
+}

@@ -98,14 +98,13 @@ async fn put_stage_files(
 pub(crate) async fn tidy_after(stage: &Stage, will_be_saved: bool, guest: &Guest<'_>) -> Result<(), BuildError> {
     let mut text = format!("rm -rf -- {}", stage_folders(stage).iter().map(|folder| quote(folder)).collect::<Vec<_>>().join(" "));
     if will_be_saved {
-        text.push_str("; ");
+        text.push('\n');
         text.push_str(DROP_CACHES);
     }
     guest.read(&RemoteCommand::bash(&text)).await.map(drop)
 }
 
-/// Pages that are free are given back to the host by the balloon's driver, within seconds.
-pub(crate) const DROP_CACHES: &str = "sync; echo 3 >/proc/sys/vm/drop_caches";
+pub(crate) const DROP_CACHES: &str = include_str!("guest/drop_caches.sh");
 
 /// The last stage: its script takes away the login, so the power-off is part of the same command.
 ///

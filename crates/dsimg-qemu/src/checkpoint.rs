@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Threads that read or write the memory.
 const CHANNELS: u32 = 2;
+/// Bytes a second.
+const UNLIMITED: u64 = 1 << 40;
 
 /// Puts a new overlay on the machine's disk, which is paused. `active` is the node that the machine writes to now;
 /// the header of its file gets `backing` for the file it stands on, as others will find it.
@@ -60,7 +62,9 @@ async fn prepare(qmp: &Qmp) -> Result<(), QmpError> {
     let on = |name: &str| json!({"capability": name, "state": true});
     let capabilities = json!({"capabilities": [on("mapped-ram"), on("multifd")]});
     qmp.execute("migrate-set-capabilities", capabilities).await?;
-    qmp.execute("migrate-set-parameters", json!({"multifd-channels": CHANNELS})).await.map(drop)
+    // A bandwidth of its own is set by default, 128 MiB/s, as if the file were another host.
+    let parameters = json!({"multifd-channels": CHANNELS, "max-bandwidth": UNLIMITED});
+    qmp.execute("migrate-set-parameters", parameters).await.map(drop)
 }
 
 async fn until_done(qmp: &Qmp, what: &str, run: &RunContext) -> Result<(), MachineError> {

@@ -20,7 +20,7 @@ use crate::plan::{FileKind, PlannedFile, SecretDigests};
 /// A file that is rendered as a template may be this large.
 const RENDERED_LIMIT: u64 = 1 << 20;
 
-/// What was read for one template.
+/// What was read for a template, for all combinations of its matrix together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
     /// Files and folders named by path parameters, by the path as the template writes it.
@@ -44,32 +44,48 @@ pub enum InputError {
     Name { stage: String, path: PathBuf },
 }
 
-/// Reads and hashes what the template names. `secret_key` keys the hashes of secrets, so that a
+/// Reads and hashes what the combinations of a template name. `secret_key` keys the hashes of secrets, so that a
 /// key in a cache or a manifest can't be used to guess a password.
 ///
 /// # Errors
 /// A file that can't be read, or that is nothing that can be put into a machine.
-pub fn gather_inputs(template: &Template, catalog: &Catalog, secret_key: &[u8]) -> Result<Inputs, InputError> {
-    let folder = template.path.parent().unwrap_or(Path::new(""));
-    let mut inputs = Inputs { secrets: hash_secrets(template, secret_key), ..Inputs::default() };
-    for entry in &template.provision {
-        for path in entry.parameters.values().flat_map(paths_in) {
-            if !inputs.files.contains_key(path) {
-                let files = list_files(folder, path, &entry.label)?;
-                inputs.files.insert(path.clone(), files);
-            }
+pub fn gather_inputs(templates: &[Template], catalog: &Catalog, secret_key: &[u8]) -> Result<Inputs, InputError> {
+    let mut inputs = Inputs::default();
+    for template in templates {
+        inputs.secrets.extend(hash_secrets(template, secret_key));
+        let folder = template.path.parent().unwrap_or(Path::new(""));
+        for entry in &template.provision {
+            gather_files(entry, folder, catalog, &mut inputs)?;
         }
-        for path in rendered_paths(entry, catalog) {
-            for file in inputs.files.get(path).into_iter().flatten() {
-                let Some(source) = file.source.as_ref().filter(|_| matches!(file.kind, FileKind::File { .. })) else {
-                    continue;
-                };
+    }
+    Ok(inputs)
+}
+
+/// What one stage names, where no stage before it did.
+fn gather_files(
+    entry: &ProvisionEntry,
+    folder: &Path,
+    catalog: &Catalog,
+    inputs: &mut Inputs,
+) -> Result<(), InputError> {
+    for path in entry.parameters.values().flat_map(paths_in) {
+        if !inputs.files.contains_key(path) {
+            let files = list_files(folder, path, &entry.label)?;
+            inputs.files.insert(path.clone(), files);
+        }
+    }
+    for path in rendered_paths(entry, catalog) {
+        for file in inputs.files.get(path).into_iter().flatten() {
+            let Some(source) = file.source.as_ref().filter(|_| matches!(file.kind, FileKind::File { .. })) else {
+                continue;
+            };
+            if !inputs.texts.contains_key(source) {
                 let text = read_text(&folder.join(source), source, &entry.label)?;
                 inputs.texts.insert(source.clone(), text);
             }
         }
     }
-    Ok(inputs)
+    Ok(())
 }
 
 /// All host paths a parameter's value holds.

@@ -8,12 +8,12 @@ use serde::Serialize;
 use dsimg_template::Template;
 use dsimg_template::definition::{Catalog, Provisioner, StepAction, StepDefinition};
 use dsimg_template::render::render;
-use dsimg_template::template::{Builder, BuilderTable, Firmware, ImageSource, ParameterValue, ProvisionEntry};
-use dsimg_template::units::{ByteSize, Timeout};
+use dsimg_template::template::{Builder, BuilderTable, ParameterValue, ProvisionEntry};
+use dsimg_template::units::Timeout;
 
 use crate::digest::Digest;
 use crate::inputs::Inputs;
-use crate::key_inputs::key_inputs;
+use crate::key_inputs::{DiskKey, stage_inputs};
 use crate::parameters::{parameters_script, quote};
 use crate::plan::{FileKind, Plan, PlannedBase, PlannedFile, SecretDigests, Stage, Step};
 
@@ -34,18 +34,21 @@ pub enum PlanError {
     NoProvisioner { stage: String, name: String },
 }
 
-/// One plan for each builder that `only` names, or for each of the template.
+/// For each combination of a template one plan for each builder that `only` names, or for each of the template.
 ///
 /// # Errors
 /// A file that can't be rendered, or a provisioner that the catalog lacks.
 pub fn make_plans(
-    template: &Template,
+    templates: &[Template],
     catalog: &Catalog,
     inputs: &Inputs,
     only: &[String],
 ) -> Result<Vec<Plan>, PlanError> {
-    let chosen = template.builders.iter().filter(|builder| only.is_empty() || only.contains(&builder.name));
-    chosen.map(|builder| make_plan(template, builder, catalog, inputs)).collect()
+    let is_chosen = |builder: &&Builder| only.is_empty() || only.contains(&builder.name);
+    let pairs = templates
+        .iter()
+        .flat_map(|template| template.builders.iter().filter(is_chosen).map(move |builder| (template, builder)));
+    pairs.map(|(template, builder)| make_plan(template, builder, catalog, inputs)).collect()
 }
 
 fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: &Inputs) -> Result<Plan, PlanError> {
@@ -53,7 +56,8 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
     let entries = template.provision.iter().filter(|entry| entry.applies_to(&builder.name)).cloned();
     let entries = entries.chain([hygiene_entry(template, builder)]);
 
-    let disk_key = disk_key(&base, &builder.table, template);
+    let disk = DiskKey::new(&base, &builder.table, &template.network);
+    let (disk_key, disk_inputs) = (Digest::of_value(&disk), disk.inputs());
     let mut parent = disk_key.clone();
     let mut stages = Vec::new();
     for (index, entry) in entries.enumerate() {
@@ -64,10 +68,12 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
     Ok(Plan {
         format: 1,
         image: template.image.clone(),
+        cell: template.cell.clone(),
         builder: builder.name.clone(),
         machine: builder.table.clone(),
         base,
         disk_key,
+        disk_inputs,
         network: template.network.clone(),
         stages,
     })
@@ -79,30 +85,6 @@ fn plan_base(template: &Template) -> PlannedBase {
         (Some(bootstrap), None) => PlannedBase::Bootstrap(bootstrap.clone()),
         (None, None) => unreachable!("a checked template has a base"),
     }
-}
-
-/// What the disk holds before the first stage. Host paths, cpus, memory and proxies are not in it.
-fn disk_key(base: &PlannedBase, machine: &BuilderTable, template: &Template) -> Digest {
-    #[derive(Serialize)]
-    struct DiskKey<'a> {
-        format: u32,
-        base: BaseKey<'a>,
-        disk: ByteSize,
-        firmware: Firmware,
-        kept_network: Option<&'a dsimg_template::template::Network>,
-    }
-    #[derive(Serialize)]
-    enum BaseKey<'a> {
-        Bootstrap(&'a dsimg_template::template::Bootstrap),
-        Image(&'a dsimg_template::template::Checksum),
-    }
-    let base = match base {
-        PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
-        PlannedBase::Image(ImageSource { checksum, .. }) => BaseKey::Image(checksum),
-    };
-    let BuilderTable::Qemu(qemu) = machine;
-    let kept_network = template.network.keep.then_some(&template.network);
-    Digest::of_value(&DiskKey { format: 1, base, disk: qemu.disk, firmware: qemu.firmware, kept_network })
 }
 
 /// The stage that takes the build's own traces out of the image.
@@ -149,7 +131,7 @@ fn plan_stage(
         provisioner: definition.name.clone(),
         provisioner_version: definition.version,
         key,
-        inputs: key_inputs(entry, definition.version, &steps, &inputs.secrets),
+        inputs: stage_inputs(entry, definition, &steps, &inputs.secrets),
         cache: entry.cache,
         refresh: entry.refresh,
         tools: definition.tools.clone(),
@@ -179,7 +161,7 @@ pub(crate) fn named_secrets(steps: &[Step], secrets: &SecretDigests) -> SecretDi
     used.map(|(name, digest)| (name.clone(), digest.clone())).collect()
 }
 
-fn without_host_paths(step: Step) -> Step {
+pub(crate) fn without_host_paths(step: Step) -> Step {
     match step {
         Step::Upload { files } => {
             Step::Upload { files: files.into_iter().map(|file| PlannedFile { source: None, ..file }).collect() }

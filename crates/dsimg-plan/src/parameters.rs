@@ -53,7 +53,7 @@ fn assign(
         None => match kind {
             ParameterKind::Map => writeln!(script, "declare -A {name}=()"),
             ParameterKind::Texts | ParameterKind::Integers | ParameterKind::Paths => writeln!(script, "{name}=()"),
-            ParameterKind::Boolean => writeln!(script, "{name}=false"),
+            ParameterKind::Boolean => writeln!(script, "{name}='false'"),
             _ => writeln!(script, "{name}=''"),
         },
     };

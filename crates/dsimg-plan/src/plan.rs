@@ -5,17 +5,20 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use dsimg_template::template::{Bootstrap, BuilderTable, Image, ImageSource, Network};
+use dsimg_template::template::{Bootstrap, BuilderTable, Cell, Image, ImageSource, Network};
 use dsimg_template::units::Timeout;
 
 use crate::digest::Digest;
 
-/// What one builder will do for one template.
+/// What one builder will do for one template; of a template with a matrix, for one combination of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Version of this form; 1.
     pub format: u32,
     pub image: Image,
+    /// `None` without a `[matrix]`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cell: Option<Cell>,
     /// The `name` of the `[[builder]]`.
     pub builder: String,
     /// Of it, only the disk's size and the firmware are part of the stages' keys.
@@ -23,6 +26,9 @@ pub struct Plan {
     pub base: PlannedBase,
     /// What the disk holds before the first stage.
     pub disk_key: Digest,
+    /// What that key is made of, as people read it. Not part of the plan's hash, as [`Stage::inputs`].
+    #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
+    pub disk_inputs: serde_json::Value,
     pub network: Network,
     /// The last one is the hygiene stage.
     pub stages: Vec<Stage>,
@@ -46,10 +52,11 @@ pub struct Stage {
     /// Chains over all stages before it and the base.
     pub key: Digest,
     /// What the key is made of but for the stages before it, as people read it: to say later what has changed.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub inputs: serde_json::Value,
-    /// Whether it may come from a checkpoint.
+    /// Whether it, and all after it, may come from a checkpoint. Not part of the key.
     pub cache: bool,
-    /// A checkpoint that is older is not used.
+    /// A checkpoint that is older is not used. Not part of the key.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refresh: Option<Timeout>,
     /// Names of tools that must be in the machine, such as `uv`.
@@ -125,10 +132,25 @@ pub enum FileKind {
 pub type SecretDigests = BTreeMap<String, Digest>;
 
 impl Plan {
-    /// sha256 over the plan's JSON; the manifest records it.
+    /// sha256 over the plan's JSON; the manifest records it. The readable forms of the keys' inputs, which say
+    /// nothing that the rest does not, are left out.
     #[must_use]
     pub fn hash(&self) -> Digest {
-        Digest::of_value(self)
+        let mut plan = self.clone();
+        plan.disk_inputs = serde_json::Value::Null;
+        plan.stages.iter_mut().for_each(|stage| stage.inputs = serde_json::Value::Null);
+        Digest::of_value(&plan)
+    }
+
+    /// What tells the plan from the others of its template, for screens and file names: the builder's name, with a
+    /// matrix also the combination's.
+    #[must_use]
+    pub fn run_name(&self) -> String {
+        match &self.cell {
+            // No builder and no combination has a `+` in its name.
+            Some(cell) => format!("{}+{}", self.builder, cell.slug),
+            None => self.builder.clone(),
+        }
     }
 
     /// The login that is made for the build, or the one that the template names.

@@ -110,13 +110,13 @@ pub(crate) fn template() -> Vec<Key> {
     vec![
         Key::new("image", Shape::Table(image()), "What the result is called").required(),
         Key::new("variables", Shape::Own, "Values to be set with --var, --var-file or DSIMG_VAR_name"),
+        Key::new("matrix", Shape::Own, "Several images from one template: for each variable the values it takes"),
         Key::new("base", Shape::Table(base()), "What is booted; Debian trixie from its mirror when absent"),
         Key::new("network", Shape::Table(network()), "How the build reaches the outside; not kept in the image"),
         Key::new("builder", Shape::Own, "A machine to build on; one of type qemu when there is none"),
         Key::new("provision", Shape::Own, "A stage of the build, carried out in the order of the file"),
         Key::new("test", Shape::NotYet, "Tests of the finished image"),
         Key::new("publish", Shape::NotYet, "Where the finished image goes"),
-        Key::new("matrix", Shape::NotYet, "Several images from one template"),
     ]
 }
 
@@ -210,9 +210,9 @@ pub(crate) fn provision() -> Vec<Key> {
         Key::new("timeout", Shape::Duration, "For each of its commands").default("1h"),
         Key::new("retries", Shape::Integer { least: 0, most: 100 }, "How often a failed command is tried again")
             .default(0),
-        Key::new("cache", Shape::Boolean, "Whether the stage may come from a checkpoint; all after it follow")
+        Key::new("cache", Shape::Boolean, "Whether the stage, and those after it, may come from a checkpoint")
             .default(true),
-        Key::new("refresh", Shape::Duration, "A checkpoint of the stage that is older is not used"),
+        Key::new("refresh", Shape::Duration, "A checkpoint of the stage that is older than this is not used"),
     ]
 }
 

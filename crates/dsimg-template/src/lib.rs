@@ -1,4 +1,4 @@
-//! TOML text → a checked [`Template`], or all its problems with line and column.
+//! TOML text → a checked [`Template`] for each image that it describes, or all its problems with line and column.
 //!
 //! Pure: the text, the environment, the variables and the date come in as values.
 
@@ -9,6 +9,7 @@ mod definition_file;
 mod folder;
 mod keys;
 mod lint;
+mod matrix;
 mod nearest;
 mod parse;
 mod place;

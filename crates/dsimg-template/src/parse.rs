@@ -1,56 +1,130 @@
-//! From the text of a template to a checked [`Template`], or everything that is wrong with it.
+//! From the text of a template to checked [`Template`]s, or everything that is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::definition::Catalog;
+use crate::matrix::{self, Combination};
 use crate::problem::{self, Problem, has_errors};
 use crate::reader::{Files, Reader};
-use crate::render::{Context, Renderer, UNKNOWN};
+use crate::render::{Context, Renderer, UNKNOWN, Variable};
 use crate::surroundings::Surroundings;
-use crate::template::{CertificateAuthorities, Image, Network, Template};
+use crate::template::{Cell, CertificateAuthorities, Image, Network, Template};
 use crate::tree::{self, NodeValue, Table};
 use crate::values::{Piece, Values};
 use crate::{base, builders, keys, lint, provision, variables};
 
-/// Reads a template; with the problems of all of it, sorted by place.
+/// Reads a template: one [`Template`] for each combination of its `[matrix]`, one without; with the problems of all
+/// of it, sorted by place.
 ///
-/// There is a template only when no problem is an error. `path` is where the text was read; files that it
+/// There are templates only when no problem is an error. `path` is where the text was read; files that it
 /// names are looked for beside it.
 pub fn parse_template(
     text: &str,
     path: &Path,
     catalog: &Catalog,
     surroundings: &Surroundings<'_>,
-) -> (Option<Template>, Vec<Problem>) {
+) -> (Vec<Template>, Vec<Problem>) {
     let (root, problems) = tree::read(text);
     let mut reader = Reader { problems, ..Reader::new(text) };
-    let template = root.map(|root| read_template(&mut reader, &root, path, catalog, surroundings));
+    let mut templates = Vec::new();
+    if let Some(root) = root {
+        let combinations = matrix::read(&mut reader, &root, surroundings);
+        let apart = are_named_apart(text, &root, &combinations, surroundings);
+        let mut found = Vec::new();
+        for combination in combinations.iter().filter(|combination| combination.is_wanted) {
+            let mut reader = Reader::new(text);
+            let source = Source { root: &root, path, catalog, surroundings };
+            templates.push(read_template(&mut reader, &source, combination, apart));
+            found.push((combination.cell.as_ref(), reader.problems));
+        }
+        reader.problems.extend(said_once(found));
+    }
     let mut problems = reader.problems;
     problem::sort(&mut problems);
-    (template.filter(|_| !has_errors(&problems)), problems)
+    if has_errors(&problems) {
+        templates.clear();
+    }
+    (templates, problems)
+}
+
+/// What is the same for all combinations of a template's matrix.
+struct Source<'a, 's> {
+    root: &'s Table,
+    path: &'s Path,
+    catalog: &'s Catalog,
+    surroundings: &'s Surroundings<'a>,
+}
+
+/// Whether the template itself gives no two combinations the same name and version.
+fn are_named_apart(text: &str, root: &Table, combinations: &[Combination], surroundings: &Surroundings<'_>) -> bool {
+    let mut seen = BTreeSet::new();
+    // What is wrong is reported when the combinations are read, for those that are wanted.
+    let name = |combination: &Combination| {
+        let mut reader = Reader::new(text);
+        let variables = variables::read(&mut reader, root, surroundings, &combination.values);
+        reader.renderer = Some(Renderer::new(&first_context(variables.values, surroundings)));
+        let image = read_image(&mut reader, root);
+        format!("{}-{}", image.name, image.version)
+    };
+    combinations.len() == 1 || combinations.iter().all(|combination| seen.insert(name(combination)))
+}
+
+/// All but what `[image]` says.
+fn first_context(variables: BTreeMap<String, Variable>, surroundings: &Surroundings<'_>) -> Context {
+    Context {
+        variables,
+        environment: surroundings.environment.clone(),
+        build: surroundings.build.clone(),
+        image: BTreeMap::new(),
+    }
+}
+
+/// What is wrong in all combinations as it is; what is wrong in some, with the name of the first of them.
+fn said_once(found: Vec<(Option<&Cell>, Vec<Problem>)>) -> Vec<Problem> {
+    let count = found.len();
+    let mut problems: Vec<(Problem, Vec<Option<&Cell>>)> = Vec::new();
+    for (cell, of_cell) in found {
+        for problem in of_cell {
+            match problems.iter_mut().find(|(known, _)| *known == problem) {
+                Some((_, cells)) if cells.last() == Some(&cell) => {}
+                Some((_, cells)) => cells.push(cell),
+                None => problems.push((problem, vec![cell])),
+            }
+        }
+    }
+    let said = problems.into_iter().map(|(mut problem, cells)| {
+        if let Some(cell) = cells[0].filter(|_| cells.len() < count) {
+            let others = match cells.len() {
+                1 => String::new(),
+                2 => " and one other".to_owned(),
+                many => format!(" and {} others", many - 1),
+            };
+            problem.message = format!("{} (in `{}`{others})", problem.message, cell.name);
+        }
+        problem
+    });
+    said.collect()
 }
 
 fn read_template<'a>(
     reader: &mut Reader<'a>,
-    root: &Table,
-    path: &Path,
-    catalog: &Catalog,
-    surroundings: &Surroundings<'a>,
+    source: &Source<'a, '_>,
+    combination: &Combination,
+    is_named_apart: bool,
 ) -> Template {
+    let Source { root, path, catalog, surroundings } = *source;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     reader.files = Some(Files { folder, probe: surroundings.probe, must_exist: true });
     reader.check_keys(root, &(0..0), "the template", &keys::template());
 
-    let variables = variables::read(reader, root, surroundings);
-    let mut context = Context {
-        variables: variables.values,
-        environment: surroundings.environment.clone(),
-        build: surroundings.build.clone(),
-        image: BTreeMap::new(),
-    };
+    let variables = variables::read(reader, root, surroundings, &combination.values);
+    let mut context = first_context(variables.values, surroundings);
     reader.renderer = Some(Renderer::new(&context));
-    let image = read_image(reader, root);
+    let mut image = read_image(reader, root);
+    if let Some(cell) = combination.cell.as_ref().filter(|_| !is_named_apart) {
+        append_name(reader, root, &mut image, &cell.slug);
+    }
     context.image = image_values(&image);
     reader.renderer = Some(Renderer::new(&context));
 
@@ -72,6 +146,7 @@ fn read_template<'a>(
 
     Template {
         path: path.to_owned(),
+        cell: combination.cell.clone(),
         image,
         base,
         network,
@@ -80,6 +155,23 @@ fn read_template<'a>(
         secrets: variables.secrets,
         context,
     }
+}
+
+/// Puts the combination's name behind the image's, which may then be too long.
+fn append_name(reader: &mut Reader<'_>, root: &Table, image: &mut Image, slug: &str) {
+    let was_good = is_file_name(&image.name);
+    image.name = format!("{}-{slug}", image.name);
+    if !was_good || is_file_name(&image.name) {
+        return;
+    }
+    let written = match root.get("image").map(|entry| &entry.node.value) {
+        Some(NodeValue::Table(table)) => table.get("name"),
+        _ => None,
+    };
+    let span = written.map_or(0..0, |entry| entry.node.span.clone());
+    // The same words for all combinations: it is said once.
+    let message = "with the values of the matrix behind it the image's name is longer than 64 characters";
+    reader.error_with_help(&span, message, "name the matrix's variables here, such as `ds-{{ variable }}`");
 }
 
 /// A table of the template by its name; empty where it is absent or not a table.

@@ -73,7 +73,7 @@ fn stage(
     let timeout = duration(reader, &values, "timeout").unwrap_or(Timeout::from_minutes(60));
     let retries = values.integer("retries").and_then(|retries| u32::try_from(retries).ok()).unwrap_or(0);
     let cache = values.boolean("cache").unwrap_or(true);
-    let refresh = duration(reader, &values, "refresh");
+    let refresh = refresh(reader, &values, cache);
     let mut written = values.parameters();
     written.retain(|key, _| parameters.contains_key(key));
     let entry = ProvisionEntry {
@@ -95,6 +95,20 @@ fn stage(
         parameters: parameters.keys().cloned().collect(),
         span: span.clone(),
     })
+}
+
+/// How old a checkpoint of the stage may be.
+fn refresh(reader: &mut Reader<'_>, values: &Values, cache: bool) -> Option<Timeout> {
+    let refresh = values.duration("refresh")?;
+    let span = values.get("refresh")?.span.clone();
+    if refresh.seconds == 0 {
+        let help = "to take the stage from no checkpoint at all, write `cache = false`";
+        reader.error_with_help(&span, "`refresh` is zero", help);
+    } else if !cache {
+        let problem = Problem::warning(span, "`refresh` has no effect beside `cache = false`");
+        reader.report(problem.with_help("remove one of the two"));
+    }
+    Some(refresh)
 }
 
 fn set_must_exist(reader: &mut Reader<'_>, must_exist: bool) {

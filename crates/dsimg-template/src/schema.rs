@@ -21,6 +21,8 @@ pub fn json_schema(catalog: &Catalog) -> Json {
     let properties = &mut schema["properties"];
     properties["variables"] =
         described(variables_schema(), "Values to be set with --var, --var-file or DSIMG_VAR_name");
+    properties["matrix"] =
+        described(matrix_schema(), "Several images from one template: for each variable the values it takes");
     properties["builder"] = described(
         json!({ "type": "array", "items": { "oneOf": [{ "$ref": "#/$defs/builder-qemu" }] } }),
         "A machine to build on; one of type qemu when there is none",
@@ -52,11 +54,31 @@ fn builder_schema(kind: &str, own: Vec<Key>) -> Json {
     schema
 }
 
-fn variables_schema() -> Json {
-    let plain = json!([
+/// Every combination of the values is an image.
+fn matrix_schema() -> Json {
+    let value = json!({ "anyOf": plain_values() });
+    let exclude = json!({
+        "type": "array",
+        "items": { "type": "object", "additionalProperties": value, "minProperties": 1 },
+    });
+    json!({
+        "type": "object",
+        "properties": { "exclude": described(exclude, "Combinations that are left out") },
+        "additionalProperties": { "type": "array", "items": value, "minItems": 1, "uniqueItems": true },
+        "minProperties": 1,
+    })
+}
+
+/// What a variable may be.
+fn plain_values() -> Json {
+    json!([
         { "type": ["string", "integer", "boolean"] },
         { "type": "array", "items": { "type": "string" } },
-    ]);
+    ])
+}
+
+fn variables_schema() -> Json {
+    let plain = plain_values();
     let mut table = object(&keys::variable());
     table["properties"]["default"] = described(json!({ "anyOf": plain }), "Its value when none is given");
     let mut forms = plain.as_array().cloned().unwrap_or_default();
@@ -83,7 +105,7 @@ fn property(key: &Key) -> Json {
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     let schema = match &key.shape {
         Shape::Text | Shape::Url | Shape::Path => json!({ "type": "string" }),
-        Shape::Duration => or_rendered(json!({ "type": "string", "pattern": "^([0-9]+[smhd])+$" })),
+        Shape::Duration => or_rendered(json!({ "type": "string", "pattern": "^([0-9]+[smhdw])+$" })),
         Shape::Size => or_rendered(json!({ "type": "string", "pattern": "^[0-9]+ *([KMGT]iB|[kMGT]?B)$" })),
         Shape::Choice(choices) => or_rendered(json!({ "enum": choices })),
         Shape::Choices(choices) => or_rendered(json!({

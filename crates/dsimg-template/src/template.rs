@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Timeout};
 
-/// What the user wrote, after all checks.
+/// What the user wrote, after all checks; of a template with a `[matrix]`, one combination of its values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     /// Where it was read; relative paths in it start from this file's folder.
     pub path: PathBuf,
+    /// `None` without a `[matrix]`.
+    pub cell: Option<Cell>,
     pub image: Image,
     pub base: Base,
     pub network: Network,
@@ -26,10 +28,20 @@ pub struct Template {
     pub context: crate::render::Context,
 }
 
+/// One combination of the values in `[matrix]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// For people: `r=true,set=small`.
+    pub name: String,
+    /// For file names: `r-small`. No two of a template are the same.
+    pub slug: String,
+}
+
 /// `[image]`: what the result is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
-    /// Lower-case letters, digits, `.`, `_` and `-`; it becomes a file name.
+    /// Lower-case letters, digits, `.`, `_` and `-`; it becomes a file name. It ends with the [`Cell::slug`] where the
+    /// template gives all combinations of its matrix the same name and version.
     pub name: String,
     pub version: String,
     pub summary: Option<String>,
@@ -267,7 +279,9 @@ impl ParameterValue {
             Self::Paths(paths) => paths.iter().map(|path| path.to_string_lossy()).collect(),
             Self::Tables(tables) => tables
                 .iter()
-                .map(|table| serde_json::Value::Object(table.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()))
+                .map(|table| {
+                    serde_json::Value::Object(table.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+                })
                 .collect(),
         }
     }

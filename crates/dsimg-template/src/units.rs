@@ -65,7 +65,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A bounded wait, in whole seconds.
+/// A length of time, in whole seconds: a wait that is bounded, an age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timeout {
@@ -89,7 +89,7 @@ impl FromStr for Timeout {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            || format!("`{text}` is not a duration; write a number and s, m, h or d, such as \"10m\" or \"1h30m\"");
+            || format!("`{text}` is not a duration; write a number and s, m, h, d or w, such as \"10m\" or \"1h30m\"");
         let mut seconds = 0u64;
         let mut rest = text;
         if rest.is_empty() {
@@ -104,6 +104,7 @@ impl FromStr for Timeout {
                 "m" => 60,
                 "h" => 3_600,
                 "d" => 86_400,
+                "w" => 7 * 86_400,
                 _ => return Err(wrong()),
             };
             seconds = number.checked_mul(factor).and_then(|n| seconds.checked_add(n)).ok_or_else(wrong)?;
@@ -115,15 +116,16 @@ impl FromStr for Timeout {
 
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (hours, minutes, seconds) = (self.seconds / 3600, self.seconds / 60 % 60, self.seconds % 60);
-        if hours > 0 {
-            write!(f, "{hours}h")?;
+        if self.seconds == 0 {
+            return f.write_str("0s");
         }
-        if minutes > 0 {
-            write!(f, "{minutes}m")?;
-        }
-        if seconds > 0 || self.seconds == 0 {
-            write!(f, "{seconds}s")?;
+        let mut rest = self.seconds;
+        for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
+            let count = rest / length;
+            rest %= length;
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
         }
         Ok(())
     }
@@ -155,7 +157,9 @@ mod tests {
     fn durations_have_units() {
         assert_eq!("1h30m".parse(), Ok(Timeout { seconds: 5400 }));
         assert_eq!(Timeout { seconds: 5400 }.to_string(), "1h30m");
+        assert_eq!("2w".parse(), Ok(Timeout { seconds: 14 * 86_400 }));
         assert_eq!(Timeout { seconds: 0 }.to_string(), "0s");
+        assert_eq!(Timeout { seconds: 7 * 86_400 + 90 }.to_string(), "7d1m30s");
         for wrong in ["", "10", "m", "10x", "1h30"] {
             assert!(wrong.parse::<Timeout>().is_err(), "{wrong}");
         }

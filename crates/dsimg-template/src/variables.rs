@@ -23,7 +23,7 @@ pub(crate) struct Variables {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Text,
     Integer,
     Boolean,
@@ -31,31 +31,33 @@ enum Kind {
 }
 
 /// What the template says about one variable.
-struct Declared {
-    kind: Kind,
+pub(crate) struct Declared {
+    pub(crate) kind: Kind,
     default: Option<Variable>,
-    sensitive: bool,
+    pub(crate) sensitive: bool,
     required: bool,
+    /// Where the default of a sensitive variable is written out.
+    written_secret: Option<Range<usize>>,
     /// Something is wrong with it and has been reported.
-    broken: bool,
+    pub(crate) broken: bool,
 }
 
-/// Reads the table and puts the given values over the defaults.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &Table, surroundings: &Surroundings<'_>) -> Variables {
+/// Reads the table and puts the given values over the defaults, and those of the `[matrix]` over both. One that is
+/// `None` is wrong, and reported.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    root: &Table,
+    surroundings: &Surroundings<'_>,
+    matrix: &BTreeMap<String, Option<Variable>>,
+) -> Variables {
     let mut variables = Variables::default();
-    // Defaults may use what is outside the template, not each other: no order, no circles.
-    reader.renderer = Some(Renderer::new(&Context {
-        environment: surroundings.environment.clone(),
-        build: surroundings.build.clone(),
-        ..Context::default()
-    }));
-    for entry in declarations(reader, root) {
-        if !check_name(reader, entry) {
-            continue;
-        }
-        let declared = declaration(reader, entry, &mut variables);
-        let given = surroundings.variables.get(&entry.key);
-        let value = value(reader, entry, &declared, given);
+    for (entry, declared) in declare(reader, root, surroundings) {
+        let written = declared.written_secret.clone().map(|span| (entry.key.clone(), span));
+        variables.written_secrets.extend(written);
+        let value = match matrix.get(&entry.key) {
+            Some(value) => value.clone(),
+            None => value(reader, entry, &declared, surroundings.variables.get(&entry.key)),
+        };
         match value {
             Some(Variable::Text(text)) if declared.sensitive => {
                 variables.secrets.insert(entry.key.clone(), Secret::new(text));
@@ -69,6 +71,27 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Table, surroundings: &Surroun
     }
     report_strangers(reader, &variables, surroundings);
     variables
+}
+
+/// The variables with names that can be used, and what the template says about each.
+pub(crate) fn declare<'t>(
+    reader: &mut Reader<'_>,
+    root: &'t Table,
+    surroundings: &Surroundings<'_>,
+) -> Vec<(&'t Entry, Declared)> {
+    // Defaults may use what is outside the template, not each other: no order, no circles.
+    reader.renderer = Some(Renderer::new(&Context {
+        environment: surroundings.environment.clone(),
+        build: surroundings.build.clone(),
+        ..Context::default()
+    }));
+    let mut declared = Vec::new();
+    for entry in declarations(reader, root) {
+        if check_name(reader, entry) {
+            declared.push((entry, declaration(reader, entry)));
+        }
+    }
+    declared
 }
 
 /// Reads a `--var-file`: TOML, one value per name.
@@ -162,9 +185,16 @@ fn check_name(reader: &mut Reader<'_>, entry: &Entry) -> bool {
     false
 }
 
-fn declaration(reader: &mut Reader<'_>, entry: &Entry, variables: &mut Variables) -> Declared {
+fn declaration(reader: &mut Reader<'_>, entry: &Entry) -> Declared {
     let before = reader.problems.len();
-    let mut declared = Declared { kind: Kind::Text, default: None, sensitive: false, required: true, broken: false };
+    let mut declared = Declared {
+        kind: Kind::Text,
+        default: None,
+        sensitive: false,
+        required: true,
+        written_secret: None,
+        broken: false,
+    };
     if let NodeValue::Table(table) = &entry.node.value {
         let what = format!("the variable `{}`", entry.key);
         let values = reader.table(table, &entry.node.span, &what, &keys::variable());
@@ -180,7 +210,8 @@ fn declaration(reader: &mut Reader<'_>, entry: &Entry, variables: &mut Variables
         declared.required = values.boolean("required").unwrap_or(true);
         declared.default = default.and_then(|default| default_value(reader, default, declared.kind));
         if declared.sensitive {
-            check_sensitive(reader, entry, &declared, default, variables);
+            check_sensitive(reader, entry, declared.kind);
+            declared.written_secret = default.and_then(written_secret);
         }
     } else if let Some(kind) = kind_of(&entry.node) {
         declared.kind = kind;
@@ -194,23 +225,15 @@ fn declaration(reader: &mut Reader<'_>, entry: &Entry, variables: &mut Variables
     declared
 }
 
-fn check_sensitive(
-    reader: &mut Reader<'_>,
-    entry: &Entry,
-    declared: &Declared,
-    default: Option<&Entry>,
-    variables: &mut Variables,
-) {
-    if declared.kind != Kind::Text {
+fn check_sensitive(reader: &mut Reader<'_>, entry: &Entry, kind: Kind) {
+    if kind != Kind::Text {
         reader.error(&entry.node.span, format!("the sensitive variable `{}` must be a string", entry.key));
     }
-    let written = default.and_then(|default| Some((default, default.node.as_text()?)));
-    if let Some((default, text)) = written
-        && !text.is_empty()
-        && !crate::render::is_rendered(text)
-    {
-        variables.written_secrets.push((entry.key.clone(), default.node.span.clone()));
-    }
+}
+
+fn written_secret(default: &Entry) -> Option<Range<usize>> {
+    let text = default.node.as_text()?;
+    (!text.is_empty() && !crate::render::is_rendered(text)).then(|| default.node.span.clone())
 }
 
 fn kind_of(node: &Node) -> Option<Kind> {
@@ -224,26 +247,37 @@ fn kind_of(node: &Node) -> Option<Kind> {
 }
 
 fn default_value(reader: &mut Reader<'_>, entry: &Entry, kind: Kind) -> Option<Variable> {
+    written_value(reader, &entry.key, &entry.node, kind, "a default")
+}
+
+/// A value of a variable as the template writes it; `what` it is, for those that name other variables.
+pub(crate) fn written_value(
+    reader: &mut Reader<'_>,
+    name: &str,
+    node: &Node,
+    kind: Kind,
+    what: &str,
+) -> Option<Variable> {
     let before = reader.problems.len();
-    let key = |shape| keys::Key::new(&entry.key, shape, "");
+    let key = |shape| keys::Key::new(name, shape, "");
     let any = keys::Shape::Integer { least: i64::MIN, most: i64::MAX };
     let value = match kind {
-        Kind::Text => reader.piece(&key(keys::Shape::Text), &entry.node).map(|piece| Variable::Text(piece.text)),
+        Kind::Text => reader.piece(&key(keys::Shape::Text), node).map(|piece| Variable::Text(piece.text)),
         Kind::Texts => reader
-            .pieces(&key(keys::Shape::Texts), &entry.node)
+            .pieces(&key(keys::Shape::Texts), node)
             .map(|pieces| Variable::Texts(pieces.into_iter().map(|piece| piece.text).collect())),
-        Kind::Integer => match reader.value(&key(any), &entry.node) {
+        Kind::Integer => match reader.value(&key(any), node) {
             Some(crate::values::Value::Integer(integer)) => Some(Variable::Integer(integer)),
             _ => None,
         },
-        Kind::Boolean => match reader.value(&key(keys::Shape::Boolean), &entry.node) {
+        Kind::Boolean => match reader.value(&key(keys::Shape::Boolean), node) {
             Some(crate::values::Value::Boolean(value)) => Some(Variable::Boolean(value)),
             _ => None,
         },
     };
     for problem in &mut reader.problems[before..] {
         if problem.message.starts_with("the variable") {
-            problem.help = Some("a default may use `env` and `build`, not other variables".to_owned());
+            problem.help = Some(format!("{what} may use `env` and `build`, not other variables"));
         }
     }
     value
@@ -260,17 +294,7 @@ fn value(
         return None;
     }
     if let Some(given) = given {
-        return given_value(&given.value, declared.kind).or_else(|| {
-            let wanted = match declared.kind {
-                Kind::Integer => "an integer",
-                Kind::Boolean => "true or false",
-                Kind::Text | Kind::Texts => "a list of strings",
-            };
-            // The value itself is not shown: it may be a secret given to the wrong name.
-            let message = format!("`{}` must be {wanted}, and the value from {} is not", entry.key, given.source);
-            reader.error(&entry.key_span, message);
-            None
-        });
+        return given_variable(reader, entry, declared.kind, given);
     }
     match (&declared.default, declared.required, declared.kind) {
         (Some(default), _, _) => Some(default.clone()),
@@ -289,6 +313,26 @@ fn value(
             None
         }
     }
+}
+
+/// The value from outside, where it is one of the variable's kind.
+pub(crate) fn given_variable(
+    reader: &mut Reader<'_>,
+    entry: &Entry,
+    kind: Kind,
+    given: &GivenVariable,
+) -> Option<Variable> {
+    given_value(&given.value, kind).or_else(|| {
+        let wanted = match kind {
+            Kind::Integer => "an integer",
+            Kind::Boolean => "true or false",
+            Kind::Text | Kind::Texts => "a list of strings",
+        };
+        // The value itself is not shown: it may be a secret given to the wrong name.
+        let message = format!("`{}` must be {wanted}, and the value from {} is not", entry.key, given.source);
+        reader.error(&entry.key_span, message);
+        None
+    })
 }
 
 fn given_value(text: &str, kind: Kind) -> Option<Variable> {

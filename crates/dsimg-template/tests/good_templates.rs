@@ -58,6 +58,7 @@ type = "apt"
 packages = ["git", "{{ extra }}"]
 timeout = "10m"
 retries = 2
+refresh = "1w2d"
 
 [[provision.repositories]]
 name = "corp"
@@ -70,6 +71,7 @@ type = "pip"
 venv = "/opt/ds"
 packages = ["numpy"]
 only = ["kvm"]
+cache = "{{ gpu }}"
 
 [[provision]]
 type = "pip"
@@ -87,15 +89,23 @@ packages = ["nvidia-driver"]
 when = "gpu"
 "#;
 
-fn read(text: &str) -> (Option<Template>, Vec<Problem>) {
+fn read(text: &str) -> (Vec<Template>, Vec<Problem>) {
     let catalog = common::shipped_provisioners();
     parse_template(text, Path::new("templates/x.toml"), &catalog, &common::surroundings(text))
 }
 
 /// The template, or a panic with the report.
 fn good(text: &str) -> Template {
-    let (template, problems) = read(text);
-    template.unwrap_or_else(|| panic!("{}", report(&problems, text, Path::new("x.toml"), Style::Plain)))
+    let mut templates = all(text);
+    assert_eq!(templates.len(), 1);
+    templates.remove(0)
+}
+
+/// The templates of all combinations, or a panic with the report.
+fn all(text: &str) -> Vec<Template> {
+    let (templates, problems) = read(text);
+    assert!(!templates.is_empty(), "{}", report(&problems, text, Path::new("x.toml"), Style::Plain));
+    templates
 }
 
 #[test]
@@ -127,6 +137,7 @@ fn stages_have_their_values_and_defaults() {
     assert_eq!(apt.parameters["packages"], texts(&["git", "tmux", "jq"]));
     assert_eq!(apt.parameters["recommends"], ParameterValue::Boolean(false));
     assert_eq!((apt.timeout, apt.retries), (Timeout::from_minutes(10), 2));
+    assert_eq!((apt.cache, apt.refresh), (true, Some(Timeout { seconds: 9 * 86_400 })));
     let ParameterValue::Tables(repositories) = &apt.parameters["repositories"] else { panic!("a list of tables") };
     assert_eq!(repositories[0]["uri"], ParameterValue::Text("https://apt.corp.example/ds-hub".to_owned()));
     assert_eq!(repositories[0]["keep"], ParameterValue::Boolean(false));
@@ -134,6 +145,7 @@ fn stages_have_their_values_and_defaults() {
     assert_eq!(pip.only, BTreeSet::from(["kvm".to_owned()]));
     assert!(pip.applies_to("kvm") && !pip.applies_to("qemu"));
     assert_eq!(pip.timeout, Timeout::from_minutes(60));
+    assert_eq!((pip.cache, pip.refresh), (false, None));
 }
 
 #[test]
@@ -175,9 +187,9 @@ fn a_base_by_url_and_by_file() {
     }
     let text = format!("{head}path = \"a.qcow2\"\nchecksum = \"file:SHA256SUMS\"");
     let path = folder.path().join("x.toml");
-    let (template, problems) = parse_template(&text, &path, &Catalog::default(), &common::surroundings(&text));
+    let (templates, problems) = parse_template(&text, &path, &Catalog::default(), &common::surroundings(&text));
     assert_eq!(problems, []);
-    let image = template.unwrap().base.image.unwrap();
+    let image = templates[0].base.image.clone().unwrap();
     assert_eq!(image.location, Location::Path(PathBuf::from("a.qcow2")));
     assert_eq!(image.checksum, Checksum::File(Location::Path(PathBuf::from("SHA256SUMS"))));
 }
@@ -185,8 +197,8 @@ fn a_base_by_url_and_by_file() {
 #[test]
 fn warnings_stop_nothing() {
     let text = "[image]\nname = \"ds\"\nversion = \"1\"\n[[provision]]\ntype = \"pip\"\npackages = [\"matplot\"]\n";
-    let (template, problems) = read(text);
-    assert!(template.is_some());
+    let (templates, problems) = read(text);
+    assert_eq!(templates.len(), 1);
     assert_eq!(problems.iter().map(|problem| problem.severity).collect::<Vec<_>>(), [Severity::Warning]);
 }
 
@@ -213,7 +225,7 @@ fn every_shipped_template_is_good() {
 #[test]
 fn damaged_templates_are_reported_and_nothing_panics() {
     let catalog = common::shipped_provisioners();
-    let mut texts = vec![FULL.to_owned()];
+    let mut texts = vec![FULL.to_owned(), MATRIX.to_owned()];
     texts.extend(
         toml_files(&common::repository().join("tests/bad-templates"))
             .iter()
@@ -226,8 +238,8 @@ fn damaged_templates_are_reported_and_nothing_panics() {
         let surroundings = common::surroundings(&damaged);
         // The probe does not ask the disk: the names are damaged as well.
         let surroundings = Surroundings { probe: &|_| dsimg_template::PathKind::File, ..surroundings };
-        let (template, problems) = parse_template(&damaged, Path::new("x.toml"), &catalog, &surroundings);
-        assert!(template.is_some() || !problems.is_empty(), "no template and no reason:\n{damaged}");
+        let (templates, problems) = parse_template(&damaged, Path::new("x.toml"), &catalog, &surroundings);
+        assert!(!templates.is_empty() || !problems.is_empty(), "no template and no reason:\n{damaged}");
         for problem in &problems {
             assert!(problem.span.start <= problem.span.end && problem.span.end <= damaged.len(), "{problem:?}");
         }
@@ -299,6 +311,97 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+const MATRIX: &str = r#"
+[image]
+name = "ds"
+version = "1"
+
+[variables]
+r = true
+set = "small"
+cpus = 2
+packages = { type = "strings" }
+
+[matrix]
+r = [true, false]
+set = ["small", "Large set"]
+packages = [["numpy", "pandas"], []]
+exclude = [{ r = false, set = "Large set" }, { packages = [], r = true }]
+
+[[builder]]
+type = "qemu"
+cpus = "{{ cpus }}"
+
+[[provision]]
+type = "pip"
+packages = "{{ packages }}"
+
+[[provision]]
+type = "shell"
+inline = ["echo {{ set }} {{ image.name }}"]
+when = "r"
+"#;
+
+fn names(templates: &[Template]) -> Vec<(&str, &str)> {
+    templates.iter().map(|t| (t.cell.as_ref().map_or("", |cell| &cell.name), t.image.name.as_str())).collect()
+}
+
+#[test]
+fn a_matrix_gives_a_template_for_each_combination() {
+    let templates = all(MATRIX);
+    assert_eq!(
+        names(&templates),
+        [
+            ("r=true,set=small,packages=numpy+pandas", "ds-r-small-numpy-pandas"),
+            ("r=true,set=Large set,packages=numpy+pandas", "ds-r-large-set-numpy-pandas"),
+            ("r=false,set=small,packages=numpy+pandas", "ds-no-r-small-numpy-pandas"),
+            ("r=false,set=small,packages=", "ds-no-r-small-no-packages"),
+        ]
+    );
+    let texts = |texts: &[&str]| ParameterValue::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+    assert_eq!(templates[1].provision[0].parameters["packages"], texts(&["numpy", "pandas"]));
+    assert_eq!(
+        templates[1].provision[1].parameters["inline"],
+        texts(&["echo Large set ds-r-large-set-numpy-pandas"]),
+        "the image's name is the combination's"
+    );
+    assert_eq!(templates[2].provision.len(), 1);
+    assert_eq!(templates[3].provision[0].parameters["packages"], texts(&[]));
+    assert_eq!(good("[image]\nname = \"ds\"\nversion = \"1\"\n").cell, None);
+}
+
+#[test]
+fn names_that_tell_combinations_apart_stay_as_they_are() {
+    let named = |name: &str, version: &str| {
+        let text = format!(
+            "[image]\nname = \"{name}\"\nversion = \"{version}\"\n[variables]\npython = \"3\"\n\
+             [matrix]\npython = [\"3.11\", \"3.13\"]\n"
+        );
+        all(&text).into_iter().map(|template| template.image.name).collect::<Vec<_>>()
+    };
+    assert_eq!(named("ds", "1"), ["ds-3.11", "ds-3.13"]);
+    assert_eq!(named("py{{ python }}", "1"), ["py3.11", "py3.13"]);
+    assert_eq!(named("ds", "{{ python }}"), ["ds", "ds"]);
+    assert_eq!(named("{{ 'ds' if python else 'x' }}", "1"), ["ds-3.11", "ds-3.13"]);
+}
+
+#[test]
+fn a_given_value_leaves_the_combinations_that_have_it_under_their_names() {
+    let narrowed = |values: &str| {
+        let templates = all(&format!("{values}\n{MATRIX}"));
+        templates.iter().map(|template| template.image.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(narrowed("#! --var r=false").len(), 2);
+    let one = "#! --var r=true\n#! --var set=small\n#! --var cpus=4";
+    assert_eq!(narrowed(one), ["ds-r-small-numpy-pandas"]);
+    let BuilderTable::Qemu(qemu) = &all(&format!("{one}\n{MATRIX}"))[0].builders[0].table;
+    assert_eq!(qemu.cpus, 4, "other variables are set as ever");
+    let (templates, problems) = read(&format!("#! --var r=false\n#! --var set=Large set\n{MATRIX}"));
+    assert_eq!(templates, []);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].message, "the values given for `r`, `set` are of an excluded combination");
+}
+
 #[test]
 fn variables_come_from_files_too() {
     let values = dsimg_template::parse_variable_file("cpus = 4\nextra = [\"a\", \"b,c\"]\nname = \"x\"\n").unwrap();
@@ -315,6 +418,9 @@ fn the_schema_knows_what_the_reader_knows() {
     let schema = dsimg_template::json_schema(&common::shipped_provisioners());
     assert_eq!(schema["properties"]["builder"]["items"]["oneOf"][0]["$ref"], "#/$defs/builder-qemu");
     let apt = &schema["$defs"]["provision-apt"];
+    assert_eq!(apt["properties"]["cache"]["default"], true);
+    assert!(apt["properties"]["refresh"]["description"].is_string());
+    assert_eq!(schema["properties"]["matrix"]["additionalProperties"]["type"], "array");
     assert_eq!(apt["properties"]["packages"]["anyOf"][0]["items"]["type"], "string");
     assert!(apt["properties"]["packages"]["description"].is_string());
     assert_eq!(apt["required"][0], "type");

@@ -94,10 +94,10 @@ impl Failure {
         &self.known.files
     }
 
-    /// In front of the message: which of several builders it was.
+    /// In front of the message: which of several builds it was.
     #[must_use]
-    pub(crate) fn of_builder(mut self, builder: &str) -> Self {
-        self.what = format!("builder `{builder}`: {}", self.what);
+    pub(crate) fn of_build(mut self, build: &str) -> Self {
+        self.what = format!("{build}: {}", self.what);
         self
     }
 

@@ -22,7 +22,8 @@ use crate::{outcome, wire};
 /// What the builds of one command have in common.
 pub(crate) struct Shared<'a> {
     pub arguments: &'a Build,
-    pub template: &'a Template,
+    /// One for each combination of the template's matrix.
+    pub templates: &'a [Template],
     /// How many run beside each other.
     pub builds: usize,
     pub catalog: &'a Catalog,
@@ -42,6 +43,13 @@ pub(crate) struct Shared<'a> {
     pub stop: Stop,
 }
 
+impl Shared<'_> {
+    fn template_of(&self, plan: &Plan) -> &Template {
+        let made_it = |template: &&Template| template.cell == plan.cell;
+        self.templates.iter().find(made_it).expect("every plan is made from one of the templates")
+    }
+}
+
 /// # Errors
 /// The build did not end with an image; the failure is in the log as well.
 pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
@@ -55,8 +63,8 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
         }
         Err(failure) => Err(failure),
     };
-    reporter.finish(&plan.builder);
-    shared.screen.end(&plan.builder);
+    reporter.finish(&run.builder);
+    shared.screen.end(&run.builder);
     tell(ended, plan, shared, &log)
 }
 
@@ -67,10 +75,10 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
         plan,
         builder: builder.as_ref(),
         catalog: shared.catalog,
-        sources: Sources { folder: &shared.folder, secrets: &shared.template.secrets },
+        sources: Sources { folder: &shared.folder, secrets: &shared.template_of(plan).secrets },
         target: &target(plan, shared),
         force: shared.arguments.force,
-        access: &access(shared),
+        access: &access(plan, shared),
         started: shared.started.clone(),
         dsimg_version: env!("CARGO_PKG_VERSION"),
         on_failure: keeper.as_ref().map(|keeper| keeper as &dyn OnFailure),
@@ -83,13 +91,14 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
 /// With several builders in the template the builder's name is part of the folder's, whichever are built.
 pub(crate) fn target(plan: &Plan, shared: &Shared<'_>) -> PathBuf {
     let image = format!("{}-{}", plan.image.name, plan.image.version);
-    let name = if shared.template.builders.len() > 1 { format!("{image}-{}", plan.builder) } else { image };
+    let name = if shared.template_of(plan).builders.len() > 1 { format!("{image}-{}", plan.builder) } else { image };
     shared.arguments.output.join(name)
 }
 
-fn access(shared: &Shared<'_>) -> Access {
-    let mut access = Access::from_network(&shared.template.network).or_environment(&shared.proxies);
-    let secrets = &shared.template.secrets;
+fn access(plan: &Plan, shared: &Shared<'_>) -> Access {
+    let template = shared.template_of(plan);
+    let mut access = Access::from_network(&template.network).or_environment(&shared.proxies);
+    let secrets = &template.secrets;
     for proxy in [&mut access.http_proxy, &mut access.https_proxy].into_iter().flatten() {
         if let Some(revealed) = secret::reveal(proxy, secrets) {
             *proxy = revealed;
@@ -100,10 +109,10 @@ fn access(shared: &Shared<'_>) -> Access {
 }
 
 fn begin_log(plan: &Plan, shared: &Shared<'_>) -> Result<Arc<LogFile>, Failure> {
-    let path = shared.state.join("logs").join(format!("{}-{}.log", shared.build_id, plan.builder));
+    let path = shared.state.join("logs").join(format!("{}-{}.log", shared.build_id, plan.run_name()));
     let log = LogFile::create(&path).map_err(|error| Failure::file("cannot make the log", &path, error))?;
-    log.write(&plan.builder, &format!("dsimg {}, build {}", env!("CARGO_PKG_VERSION"), shared.build_id));
-    log.write(&plan.builder, &shared.masker.mask_text(&shared.warnings));
+    log.write(&plan.run_name(), &format!("dsimg {}, build {}", env!("CARGO_PKG_VERSION"), shared.build_id));
+    log.write(&plan.run_name(), &shared.masker.mask_text(&shared.warnings));
     Ok(Arc::new(log))
 }
 
@@ -113,9 +122,9 @@ fn context(plan: &Plan, shared: &Shared<'_>, log: &Arc<LogFile>) -> (RunContext,
     let reporter = Arc::new(MaskingReporter::new(Arc::clone(&shared.masker), both));
     let run = RunContext {
         build_id: shared.build_id.clone(),
-        builder: plan.builder.clone(),
+        builder: plan.run_name(),
         cache: shared.cache.clone(),
-        work: shared.cache.join("work").join(format!("{}-{}", shared.build_id, plan.builder)),
+        work: shared.cache.join("work").join(format!("{}-{}", shared.build_id, plan.run_name())),
         ledger: Arc::clone(&shared.ledger),
         reporter: Arc::clone(&reporter) as Arc<dyn Reporter>,
         cancel: shared.stop.cancel.clone(),
@@ -152,22 +161,30 @@ fn tell(ended: Result<BuildReport, Failure>, plan: &Plan, shared: &Shared<'_>, l
     let folder = target(plan, shared);
     match ended {
         Ok(report) => {
-            shared.screen.result(&plan.builder, &outcome::success(&report, &folder, log.path()));
+            shared.screen.result(&plan.run_name(), &outcome::success(&report, &folder, log.path()));
             shared.screen.image(&outcome::describe(&report, &folder));
             Ok(())
         }
         Err(failure) => {
             let failure = failure.map_texts(|text| secret::describe(&shared.masker.mask_text(text)));
-            log.write(&plan.builder, &failure.describe());
-            shared.screen.result(&plan.builder, &outcome::failure(&failure, Some(log.path())));
+            log.write(&plan.run_name(), &failure.describe());
+            shared.screen.result(&plan.run_name(), &outcome::failure(&failure, Some(log.path())));
             let failure = failure.with_log(log.path());
             if shared.builds == 1 {
                 return Err(failure);
             }
             // The others go on, maybe for an hour: it is told now, and the end only names the builder.
             let code = failure.code;
-            shared.screen.say(&failure.of_builder(&plan.builder).describe());
-            Err(Failure::new(code, format!("no image from builder `{}`", plan.builder)))
+            let who = in_words(plan);
+            shared.screen.say(&failure.of_build(&who).describe());
+            Err(Failure::new(code, format!("no image from {who}")))
         }
+    }
+}
+
+fn in_words(plan: &Plan) -> String {
+    match &plan.cell {
+        Some(cell) => format!("builder `{}` with {}", plan.builder, cell.name),
+        None => format!("builder `{}`", plan.builder),
     }
 }

@@ -47,10 +47,11 @@ pub(crate) fn for_programs(checked: &[Checked]) -> serde_json::Value {
     checked.iter().map(|one| json!({ "path": one.path, "problems": one.records() })).collect()
 }
 
-/// What came of reading a template: it and its warnings, or the files that have errors in them.
+/// What came of reading a template: its combinations and its warnings, or the files that have errors in them.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    pub template: Option<Template>,
+    /// One for each combination of the template's matrix; none when there are errors.
+    pub templates: Vec<Template>,
     pub catalog: Catalog,
     /// The template's file first; then others that have problems.
     pub checked: Vec<Checked>,
@@ -67,16 +68,16 @@ pub(crate) fn read(path: &Path, variables: &Variables, build_id: &str) -> Result
         Err(rejected) => (None, rejected.into_iter().map(from_rejected).collect()),
     };
     let given = given_variables(variables, &mut others)?;
-    let (text, (template, problems)) = match (decode(&bytes), &catalog) {
-        (Err(problem), _) => (String::new(), (None, vec![problem])),
+    let (text, (templates, problems)) = match (decode(&bytes), &catalog) {
+        (Err(problem), _) => (String::new(), (Vec::new(), vec![problem])),
         // Without its provisioners a template can't be judged.
-        (Ok(text), None) => (text.to_owned(), (None, Vec::new())),
+        (Ok(text), None) => (text.to_owned(), (Vec::new(), Vec::new())),
         (Ok(text), Some(catalog)) => (text.to_owned(), parse(text, path, catalog, given, build_id)),
     };
     let mut checked = vec![Checked { path: path.to_owned(), text, problems }];
-    let is_sound = others.is_empty();
+    let templates = if others.is_empty() { templates } else { Vec::new() };
     checked.append(&mut others);
-    Ok(Reading { template: template.filter(|_| is_sound), catalog: catalog.unwrap_or_default(), checked })
+    Ok(Reading { templates, catalog: catalog.unwrap_or_default(), checked })
 }
 
 fn parse(
@@ -85,7 +86,7 @@ fn parse(
     catalog: &Catalog,
     variables: BTreeMap<String, GivenVariable>,
     build_id: &str,
-) -> (Option<Template>, Vec<Problem>) {
+) -> (Vec<Template>, Vec<Problem>) {
     let now = jiff::Timestamp::now().to_string();
     let build = [("date", now[..10].to_owned()), ("time", whole_seconds(&now)), ("id", build_id.to_owned())];
     let surroundings = Surroundings {
@@ -152,7 +153,7 @@ fn from_rejected(rejected: Rejected) -> Checked {
     Checked { path: rejected.path, text: rejected.text, problems: rejected.problems }
 }
 
-/// A template that can be built, with its warnings shown; or the report of what is wrong, and a failure.
+/// The combinations of a template that can be built, with its warnings shown; or the report of what is wrong, and a failure.
 ///
 /// # Errors
 /// The template, its variables or its provisioners have errors.
@@ -161,16 +162,14 @@ pub(crate) fn read_sound(
     variables: &Variables,
     build_id: &str,
     say: &dyn Fn(&str),
-) -> Result<(Template, Catalog), Failure> {
+) -> Result<(Vec<Template>, Catalog), Failure> {
     let reading = read(path, variables, build_id)?;
     for checked in reading.checked.iter().filter(|checked| !checked.problems.is_empty()) {
         say(&format!("{}\n", checked.report()));
     }
-    match reading.template {
-        Some(template) => Ok((template, reading.catalog)),
-        None => {
-            let failure = Failure::new(Code::Wrong, format!("`{}` can't be built as it is", path.display()));
-            Err(failure.with_files(for_programs(&reading.checked)))
-        }
+    if reading.templates.is_empty() {
+        let failure = Failure::new(Code::Wrong, format!("`{}` can't be built as it is", path.display()));
+        return Err(failure.with_files(for_programs(&reading.checked)));
     }
+    Ok((reading.templates, reading.catalog))
 }

@@ -1,5 +1,6 @@
 //! What must not be seen, and the key under which secrets take part in the keys of stages.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
@@ -12,19 +13,23 @@ use crate::failure::Failure;
 /// Bytes of the key.
 const KEY_LENGTH: usize = 32;
 
-/// Covers the template's secrets and the passwords in the URLs of proxies and mirrors.
-pub(crate) fn masker(template: &Template, proxies: &ProxyEnvironment) -> Masker {
-    let secrets = template.secrets.values().map(|secret| secret.expose().to_owned());
-    let network = &template.network;
-    let urls = [&network.proxy, &network.apt, &network.pip, &network.cran, &proxies.http, &proxies.https, &proxies.all];
-    let passwords = urls.into_iter().flatten().flat_map(|url| passwords(url));
-    let all: Vec<String> = secrets.chain(passwords).collect();
+/// Covers the secrets of all combinations of the template and the passwords in the URLs of proxies and mirrors.
+pub(crate) fn masker(templates: &[Template], proxies: &ProxyEnvironment) -> Masker {
+    let secrets = templates.iter().flat_map(|template| template.secrets.values());
+    let secrets = secrets.map(|secret| secret.expose().to_owned());
+    let of_network = templates
+        .iter()
+        .flat_map(|Template { network, .. }| [&network.proxy, &network.apt, &network.pip, &network.cran]);
+    let urls = of_network.chain([&proxies.http, &proxies.https, &proxies.all]);
+    let passwords = urls.flatten().flat_map(|url| passwords(url));
+    let all: BTreeSet<String> = secrets.chain(passwords).collect();
     Masker::new(all.iter().map(String::as_str))
 }
 
 /// The sensitive variables whose values are too short to be covered.
-pub(crate) fn too_short(template: &Template) -> Vec<&str> {
-    let short = template.secrets.iter().filter(|(_, secret)| (1..SHORTEST_SECRET).contains(&secret.expose().len()));
+pub(crate) fn too_short(templates: &[Template]) -> BTreeSet<&str> {
+    let secrets = templates.iter().flat_map(|template| &template.secrets);
+    let short = secrets.filter(|(_, secret)| (1..SHORTEST_SECRET).contains(&secret.expose().len()));
     short.map(|(name, _)| name.as_str()).collect()
 }
 
@@ -59,8 +64,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// The key can't be read or made.
-pub(crate) fn hash_key(template: &Template, state: &Path) -> Result<Vec<u8>, Failure> {
-    if template.secrets.is_empty() {
+pub(crate) fn hash_key(templates: &[Template], state: &Path) -> Result<Vec<u8>, Failure> {
+    if templates.iter().all(|template| template.secrets.is_empty()) {
         return Ok(Vec::new());
     }
     let path = state.join("secret.key");

@@ -37,7 +37,8 @@ pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
 /// What is to be built, before anything is made.
 struct Work {
     build_id: String,
-    template: Template,
+    /// One for each combination of the template's matrix.
+    templates: Vec<Template>,
     catalog: Catalog,
     plans: Vec<Plan>,
     /// The report of the template's warnings.
@@ -51,14 +52,14 @@ fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
     let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
     let build_id = new_build_id()?;
     let warnings = Remembered::default();
-    let (template, catalog) =
+    let (templates, catalog) =
         read_sound(&arguments.template, &arguments.variables, &build_id, &|text| warnings.say(text))?;
-    let plans = plan(arguments, &template, &catalog, &state)?;
-    Ok(Work { build_id, template, catalog, plans, warnings: warnings.take(), cache, state })
+    let plans = plan(arguments, &templates, &catalog, &state)?;
+    Ok(Work { build_id, templates, catalog, plans, warnings: warnings.take(), cache, state })
 }
 
 async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
-    let names: Vec<_> = work.plans.iter().map(|plan| plan.builder.clone()).collect();
+    let names: Vec<_> = work.plans.iter().map(Plan::run_name).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
     leftovers::free(&work.state, screen.as_ref()).await;
     let ledger = open_ledger(&work.state, &work.build_id)?;
@@ -66,12 +67,12 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
 
     let proxies = environment::proxies();
     let shared = Shared {
-        masker: Arc::new(secrets::masker(&work.template, &proxies)),
-        folder: folder_of(&work.template)?,
+        masker: Arc::new(secrets::masker(&work.templates, &proxies)),
+        folder: folder_of(&arguments.template)?,
         started: whole_seconds(&jiff::Timestamp::now().to_string()),
         screen: Arc::clone(&screen),
         ledger: Arc::clone(&ledger),
-        template: &work.template,
+        templates: &work.templates,
         catalog: &work.catalog,
         builds: work.plans.len(),
         warnings: work.warnings,
@@ -82,7 +83,7 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
         proxies,
         stop,
     };
-    warn_of_short_secrets(&work.template, screen.as_ref());
+    warn_of_short_secrets(&work.templates, screen.as_ref());
     // On one thread: processes die with the thread that started them.
     let ended = join_all(work.plans.iter().map(|plan| one_build::run(plan, &shared))).await;
     screen.finish();
@@ -100,10 +101,10 @@ fn check_terminal(arguments: &Build) -> Result<(), Failure> {
     Err(failure.with_hint("use `--on-error cleanup` or `--on-error keep`"))
 }
 
-fn plan(arguments: &Build, template: &Template, catalog: &Catalog, state: &Path) -> Result<Vec<Plan>, Failure> {
-    check_only(&arguments.only, template)?;
-    let inputs = gather_inputs(template, catalog, &secrets::hash_key(template, state)?)?;
-    Ok(make_plans(template, catalog, &inputs, &arguments.only)?)
+fn plan(arguments: &Build, templates: &[Template], catalog: &Catalog, state: &Path) -> Result<Vec<Plan>, Failure> {
+    check_only(&arguments.only, templates)?;
+    let inputs = gather_inputs(templates, catalog, &secrets::hash_key(templates, state)?)?;
+    Ok(make_plans(templates, catalog, &inputs, &arguments.only)?)
 }
 
 /// Unique among all builds, and sorted by time: `20261121-054302-4711-9f2c`.
@@ -133,14 +134,13 @@ fn close_ledger(ledger: &Ledger, screen: &dyn Screen) {
     }
 }
 
-fn folder_of(template: &Template) -> Result<PathBuf, Failure> {
-    let path = &template.path;
+fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::file("cannot find", path, error))?;
     Ok(absolute.parent().map(Path::to_owned).unwrap_or_default())
 }
 
-fn warn_of_short_secrets(template: &Template, screen: &dyn Screen) {
-    for name in secrets::too_short(template) {
+fn warn_of_short_secrets(templates: &[Template], screen: &dyn Screen) {
+    for name in secrets::too_short(templates) {
         let text = format!("the value of `{name}` is shorter than 4 bytes, so it can't be covered where it is printed");
         screen.report("", &Event::Message { level: Level::Warning, text });
     }
@@ -152,7 +152,7 @@ fn conclude(ended: Vec<Result<(), Failure>>) -> Result<(), Failure> {
     match failures.len() {
         0 => Ok(()),
         1 => Err(failures.remove(0)),
-        count => Err(Failure::new(failures[0].code, format!("{count} builders failed"))),
+        count => Err(Failure::new(failures[0].code, format!("{count} builds failed"))),
     }
 }
 

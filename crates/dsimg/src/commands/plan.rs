@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use dsimg_plan::plan::{FileKind, PlannedBase, PlannedFile};
 use dsimg_plan::{Plan, Stage, Step, gather_inputs, make_plans};
-use dsimg_template::secret;
 use dsimg_template::template::{BuilderTable, Distro, Firmware, Location};
+use dsimg_template::{Template, secret};
 
 use crate::arguments::{self, Format};
 use crate::environment;
@@ -18,11 +18,11 @@ use crate::ui::text;
 /// # Errors
 /// The template has errors, or a file that it names can't be read.
 pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
-    let (template, catalog) = read_sound(&arguments.template, &arguments.variables, "plan", &say)?;
-    check_only(&arguments.only, &template)?;
-    let key = secrets::hash_key(&template, &environment::state_folder()?)?;
-    let inputs = gather_inputs(&template, &catalog, &key)?;
-    let plans = make_plans(&template, &catalog, &inputs, &arguments.only)?;
+    let (templates, catalog) = read_sound(&arguments.template, &arguments.variables, "plan", &say)?;
+    check_only(&arguments.only, &templates)?;
+    let key = secrets::hash_key(&templates, &environment::state_folder()?)?;
+    let inputs = gather_inputs(&templates, &catalog, &key)?;
+    let plans = make_plans(&templates, &catalog, &inputs, &arguments.only)?;
     match arguments.format {
         Format::Text => print(&text::printable(&secret::describe(&plans.iter().map(describe).collect::<String>()))),
         Format::Json => print(&as_json(&plans)?),
@@ -31,8 +31,13 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
 
 /// # Errors
 /// `--only` names a builder that the template does not have.
-pub(crate) fn check_only(only: &[String], template: &dsimg_template::Template) -> Result<(), Failure> {
-    let names: Vec<&str> = template.builders.iter().map(|builder| builder.name.as_str()).collect();
+pub(crate) fn check_only(only: &[String], templates: &[Template]) -> Result<(), Failure> {
+    let mut names: Vec<&str> = Vec::new();
+    for builder in templates.iter().flat_map(|template| &template.builders) {
+        if !names.contains(&builder.name.as_str()) {
+            names.push(&builder.name);
+        }
+    }
     let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) else { return Ok(()) };
     let failure = Failure::new(Code::Wrong, format!("`--only {unknown}`: the template has no builder of this name"));
     Err(match dsimg_template::nearest(unknown, names.iter().copied()) {
@@ -51,6 +56,9 @@ fn as_json(plans: &[Plan]) -> Result<String, Failure> {
 fn describe(plan: &Plan) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} {} on `{}`", plan.image.name, plan.image.version, plan.builder);
+    if let Some(cell) = &plan.cell {
+        let _ = writeln!(text, "  matrix    {}", cell.name);
+    }
     let _ = writeln!(text, "  plan      {}", plan.hash().short());
     let _ = writeln!(text, "  base      {}", describe_base(&plan.base));
     let _ = writeln!(text, "  machine   {}", describe_machine(&plan.machine));

@@ -131,6 +131,28 @@ fn each_builder_has_its_own_end() {
 }
 
 #[test]
+fn each_combination_of_a_matrix_has_its_own_end() {
+    let place = place_with(REFUSING);
+    let matrix = "[matrix]\nr = [true, false]\n\n[base]";
+    let text = template(&place).replace("[variables]\n", "[variables]\nr = true\n").replace("[base]", matrix);
+    place.write("t.toml", &text);
+    place.write("images/ds-r-1/manifest.json", "{}");
+    let ran = place.dsimg(&["build", "t.toml"]);
+    // The one is refused for its folder, the other fails.
+    assert!(ran.err.contains("error: builder `kvm` with r=true: `images/ds-r-1` is there already"), "{ran:?}");
+    assert!(ran.err.contains("error: builder `kvm` with r=false: "), "{ran:?}");
+    assert!(ran.err.contains("error: 2 builds failed"), "{ran:?}");
+    let mut logs = place.files("home/.local/state/dsimg/logs");
+    logs.sort_by_key(|log| log.len());
+    assert!(logs[0].ends_with("-kvm+r.log") && logs[1].ends_with("-kvm+no-r.log"), "{logs:?}");
+    let one = place.dsimg(&["build", "t.toml", "--var", "r=true"]);
+    assert_eq!(one.code, Some(2), "{one:?}");
+    assert!(one.err.contains("error: `images/ds-r-1` is there already"), "{one:?}");
+    std::fs::remove_dir_all(place.path("images/ds-r-1")).unwrap();
+    place.assert_nothing_left();
+}
+
+#[test]
 fn what_a_dead_build_left_is_removed_by_the_next() {
     let place = place_with(REFUSING);
     let left = place.path("home/.cache/dsimg/work/dead");

@@ -150,6 +150,49 @@ fn variables_come_from_flags_files_and_the_environment_in_this_order() {
     assert!(all.contains("is-from-flag"));
 }
 
+/// Of `large` and `r` only the one or the other.
+fn with_matrix(text: &str) -> String {
+    let variables = "[variables]\nr = true\nset = \"small\"\n";
+    let matrix =
+        "[matrix]\nset = [\"small\", \"large\"]\nr = [true, false]\nexclude = [{ set = \"large\", r = true }]\n";
+    let text = text.replace("[variables]\n", variables).replace("[base]\n", &format!("{matrix}\n[base]\n"));
+    text.replace("echo hello", "echo {{ set }}{% if r %} with R{% endif %}")
+}
+
+#[test]
+fn a_matrix_gives_a_plan_for_each_combination() {
+    let place = Place::new();
+    place.write("t.toml", &with_matrix(&template(&place)));
+    let heads = |arguments: &[&str]| {
+        let ran = place.dsimg(&[&["plan", "t.toml"], arguments].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+        let heads = ran.out.lines().filter(|line| line.starts_with("ds-") || line.starts_with("  matrix"));
+        heads.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let all = [
+        "ds-small-r 1 on `kvm`",
+        "matrix    set=small,r=true",
+        "ds-small-no-r 1 on `kvm`",
+        "matrix    set=small,r=false",
+        "ds-large-no-r 1 on `kvm`",
+        "matrix    set=large,r=false",
+    ];
+    assert_eq!(heads(&[]), all);
+    assert_eq!(heads(&["--only", "kvm"]), all);
+    assert_eq!(heads(&["--var", "set=large"]), all[4..]);
+    let ran = place.dsimg(&["plan", "t.toml", "--var", "set=huge"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("its values: `small`, `large`"), "{ran:?}");
+    let plans: Value = serde_json::from_str(&place.dsimg(&["plan", "t.toml", "--format", "json"]).out).unwrap();
+    assert_eq!(plans["plans"].as_array().unwrap().len(), 3);
+    assert_eq!(plans["plans"][2]["plan"]["cell"]["name"], "set=large,r=false");
+    // What is wrong in all is said once.
+    place.write("t.toml", &with_matrix(&template(&place)).replace("inline", "inlin"));
+    let ran = place.dsimg(&["validate", "t.toml"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert_eq!(ran.err.matches("unknown key `inlin`").count(), 1, "{ran:?}");
+}
+
 #[test]
 fn a_builder_that_is_not_there_is_refused() {
     let place = Place::new();

@@ -7,8 +7,7 @@ main() {
   local work=/run/dsimg/freeze
   mkdir -p "$work"
   dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n' | grep '^installed' >"$work/debs"
-  # Between two stages only names and versions are asked for.
-  if [[ ${DSIMG_ORIGINS:-1} == 1 ]]; then list_origins "$work"; else : >"$work/origins" && rm -f "$work/origins-state"; fi
+  list_origins "$work"
   automatic_packages >"$work/automatic"
   # In each pass, `pass` says which of the three files a line is from.
   awk -F'\t' -v OFS='\t' '

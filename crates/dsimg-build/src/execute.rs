@@ -12,7 +12,7 @@ use dsimg_plan::{Plan, Stage};
 use dsimg_template::Catalog;
 
 use crate::error::BuildError;
-use crate::freeze::{Depth, read_packages, read_system};
+use crate::freeze::read_machine;
 use crate::guest::{Guest, Preparation};
 use crate::network;
 use crate::output::OutputFolder;
@@ -165,8 +165,8 @@ async fn provision(
         timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await?;
     }
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
-    if done == 0 {
-        notes = freeze(&guest, notes, None, stages.is_empty(), timings, run).await?;
+    if start.checkpoint.is_none_or(|checkpoint| checkpoint.kind == Kind::Boot) {
+        notes = freeze(&guest, notes, None, "", timings, run).await?;
     }
 
     let mut lock = start.lock;
@@ -180,20 +180,15 @@ async fn provision(
             save_failure(stage, &error, saver, machine, &notes, run).await?;
             return Err(cut(stage)(error));
         }
-        tidy_after(stage, saver.is_on(machine), &guest).await.map_err(cut(stage))?;
-        let is_last = index + 1 == stages.len();
-        notes = freeze(&guest, notes, Some(stage), is_last, timings, run).await.map_err(cut(stage))?;
+        let tidy = tidy_after(stage, saver.is_on(machine));
+        notes = freeze(&guest, notes, Some(stage), &tidy, timings, run).await.map_err(cut(stage))?;
         notes.stages = timings.stages();
         let point = Point { kind: Kind::Stage, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
         timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await.map_err(cut(stage))?;
         drop(lock.take());
     }
-    if !notes.origins {
-        notes = freeze(&guest, notes, stages.last(), true, timings, run).await?;
-    }
-    let system = timings.phase(Phase::Freeze, run, read_system(&guest)).await?;
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
-    Ok(Outcome { packages: notes.packages, system, artifacts: Vec::new() })
+    Ok(Outcome { packages: notes.packages, system: notes.system, artifacts: Vec::new() })
 }
 
 fn notes_of(checkpoint: Option<&Checkpoint>) -> Notes {
@@ -210,22 +205,21 @@ fn tell_start(checkpoint: Option<&Checkpoint>, done: usize, count: usize, run: &
     }
 }
 
-/// What is installed now; what is new since the last time came with `stage`.
+/// What is installed now; what is new since the last time came with `stage`. Beside it runs `beside` in the guest.
 async fn freeze(
     guest: &Guest<'_>,
     before: Notes,
     stage: Option<&Stage>,
-    origins: bool,
+    beside: &str,
     timings: &mut Timings,
     run: &RunContext,
 ) -> Result<Notes, BuildError> {
-    let depth = if origins { Depth::Origins } else { Depth::Versions };
-    let now = timings.phase(Phase::Freeze, run, read_packages(guest, depth)).await?;
+    let now = timings.phase(Phase::Freeze, run, read_machine(guest, beside)).await?;
     let packages = match stage {
-        Some(stage) => dsimg_manifest::attribute(&before.packages, now, &stage.label),
-        None => now,
+        Some(stage) => dsimg_manifest::attribute(&before.packages, now.packages, &stage.label),
+        None => now.packages,
     };
-    Ok(Notes { packages, origins, ..before })
+    Ok(Notes { packages, system: now.system, ..before })
 }
 
 /// The machine as a failed stage left it, to look into.

@@ -13,41 +13,41 @@ use crate::guest::Guest;
 
 /// Reading a few hundred small files takes seconds in an emulated machine.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Between the packages and the system's facts.
+const BORDER: &str = "--- system";
 
-/// How much is asked of freeze scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// Names and versions: between two stages.
-    Versions,
-    /// Also where packages came from, which means to search the package lists: once, at the end.
-    Origins,
+/// What a machine is at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reading {
+    pub(crate) packages: Frozen,
+    pub(crate) system: SystemFacts,
 }
 
-/// All packages that the provisioners' freeze scripts know how to find.
+/// All packages that the provisioners' freeze scripts know how to find, and the system's name, kernel and languages.
+/// Beside it runs `beside`, a text for bash: two commands would cost one more round trip to the machine.
 ///
 /// # Errors
 /// A script fails, or prints what is no package.
-pub(crate) async fn read_packages(guest: &Guest<'_>, depth: Depth) -> Result<Frozen, BuildError> {
-    let origins = u8::from(depth == Depth::Origins);
+pub(crate) async fn read_machine(guest: &Guest<'_>, beside: &str) -> Result<Reading, BuildError> {
+    let system = include_str!("guest/system.sh");
     let command = RemoteCommand::bash(&format!(
-        "set -a; . {GUEST_FOLDER}/env; DSIMG_ORIGINS={origins}; set +a; \
-         for script in {GUEST_FOLDER}/freeze/*/freeze.sh; do bash \"$script\" || exit; done"
+        "{{ :\n{beside}\n}} >/dev/null 2>&1 </dev/null &\nset -a; . {GUEST_FOLDER}/env; set +a; \
+         for script in {GUEST_FOLDER}/freeze/*/freeze.sh; do bash \"$script\" || exit; done; \
+         echo '{BORDER}'\n{system}\nwait"
     ));
     let text = guest.read(&command.with_timeout(LIMIT)).await?;
-    parse_frozen(&String::from_utf8_lossy(&text)).map_err(|why| BuildError::Freeze { why })
+    let text = String::from_utf8_lossy(&text);
+    let no_border = || BuildError::Freeze { why: "the system's own facts are missing".to_owned() };
+    let (packages, system) = text.split_once(BORDER).ok_or_else(no_border)?;
+    let packages = parse_frozen(packages).map_err(|why| BuildError::Freeze { why })?;
+    Ok(Reading { packages, system: parse_system(system) })
 }
 
-/// The system's name, kernel and languages.
-///
-/// # Errors
-/// The machine can't be asked.
-pub(crate) async fn read_system(guest: &Guest<'_>) -> Result<SystemFacts, BuildError> {
-    let text = guest.read(&RemoteCommand::bash(include_str!("guest/system.sh")).with_timeout(LIMIT)).await?;
-    let text = String::from_utf8_lossy(&text);
+fn parse_system(text: &str) -> SystemFacts {
     let facts: BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('\t')).collect();
     let fact = |name: &str| facts.get(name).copied().unwrap_or_default().to_owned();
     let language = |name: &str| Some(fact(name)).filter(|version| !version.is_empty());
-    Ok(SystemFacts {
+    SystemFacts {
         os: fact("os"),
         os_id: fact("os_id"),
         os_version: fact("os_version"),
@@ -55,5 +55,17 @@ pub(crate) async fn read_system(guest: &Guest<'_>) -> Result<SystemFacts, BuildE
         architecture: fact("architecture"),
         python: language("python"),
         r: language("r"),
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_facts_are_read() {
+        let facts = parse_system("\nos\tDebian GNU/Linux 13 (trixie)\npython\t3.13.5\n");
+        assert_eq!((facts.os.as_str(), facts.python.as_deref()), ("Debian GNU/Linux 13 (trixie)", Some("3.13.5")));
+        assert_eq!(facts.r, None);
+    }
 }

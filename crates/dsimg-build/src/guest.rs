@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use dsimg_machine::session::NoOutput;
 use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
 
+use dsimg_plan::Digest;
+
 use crate::error::BuildError;
 use crate::stages::{DROP_CACHES, Ended};
 
@@ -20,6 +22,8 @@ pub(crate) struct Preparation {
     pub script: String,
     /// A tar file with tools and freeze scripts.
     pub archive: PathBuf,
+    /// Of what is in it; the guest says which it has.
+    pub content: Digest,
 }
 
 pub(crate) struct Guest<'a> {
@@ -58,7 +62,10 @@ impl<'a> Guest<'a> {
         let command = RemoteCommand::new(["bash", "-s"])
             .with_stdin(self.preparation.script.clone().into_bytes())
             .with_timeout(Duration::from_secs(15 * 60));
-        until_cancelled(self.run, self.session.read(&command)).await?;
+        let has = until_cancelled(self.run, self.session.read(&command)).await?;
+        if has == self.preparation.content.as_str().as_bytes() {
+            return Ok(());
+        }
         self.bring(&self.preparation.archive, dsimg_plan::make::GUEST_FOLDER).await
     }
 

@@ -89,6 +89,8 @@ pub fn preparation_script(network: &Network, has_certificates: bool) -> String {
     if let Some(mirror) = &network.apt {
         script.push_str(&format!("use_apt_mirror {}\n", quote(mirror.trim_end_matches('/'))));
     }
+    // What it has of the archive, for one that goes on from a checkpoint.
+    script.push_str(&format!("cat {GUEST_FOLDER}/prepared 2>/dev/null || true\n"));
     script
 }
 

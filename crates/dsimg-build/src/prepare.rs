@@ -1,10 +1,10 @@
 //! What a machine is readied with, gathered on the host before it starts.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use dsimg_machine::RunContext;
+use dsimg_plan::Digest;
 use dsimg_template::secret;
 use dsimg_template::template::CertificateAuthorities;
 
@@ -14,6 +14,9 @@ use crate::guest::Preparation;
 use crate::network::{certificate_files, preparation_script};
 use crate::tools;
 use crate::upload::{append_bytes, append_folder};
+
+/// In the build's folder of a guest that has all of the archive.
+const MARK: &str = "prepared";
 
 /// Where Linux distributions keep the certificates that the host trusts, as one PEM file.
 const HOST_BUNDLES: [&str; 4] = [
@@ -34,9 +37,9 @@ pub(crate) async fn prepare(job: &Job<'_>, run: &RunContext) -> Result<Preparati
     let script = secret::reveal(&script, job.sources.secrets).ok_or_else(mangled)?;
     let archive = run.work.join("prepare.tar");
     let tools = gather_tools(job, run).await?;
-    pack(&archive, &tools, certificates.as_deref(), job)
-        .map_err(|error| BuildError::file("cannot write", &archive, error))?;
-    Ok(Preparation { script, archive })
+    let content = pack(&archive, &tools, certificates.as_deref(), job);
+    let content = content.map_err(|error| BuildError::file("cannot write", &archive, error))?;
+    Ok(Preparation { script, archive, content })
 }
 
 /// The PEM text that the guest is to trust while it is built.
@@ -66,9 +69,10 @@ async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, Pa
     Ok(tools)
 }
 
-/// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest.
-fn pack(archive: &Path, tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> std::io::Result<()> {
-    let mut tar = tar::Builder::new(File::create(archive)?);
+/// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest, and a mark that says so:
+/// the digest of all of it, which is given back.
+fn pack(archive: &Path, tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> std::io::Result<Digest> {
+    let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in certificates.map(certificate_files).into_iter().flatten() {
         append_bytes(&mut tar, name, 0o644, content.as_bytes())?;
     }
@@ -85,5 +89,8 @@ fn pack(archive: &Path, tools: &[(String, PathBuf)], certificates: Option<&str>,
         append_folder(&mut tar, &format!("freeze/{}", definition.name), 0o755)?;
         append_bytes(&mut tar, &format!("freeze/{}/freeze.sh", definition.name), 0o755, content)?;
     }
-    tar.into_inner()?.sync_all()
+    let digest = Digest::of_bytes(tar.get_ref());
+    append_bytes(&mut tar, MARK, 0o644, digest.as_str().as_bytes())?;
+    std::fs::write(archive, tar.into_inner()?)?;
+    Ok(digest)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Hold, Kind, Memory, StageLock, Store, StoreError};
 use dsimg_machine::{BaseImage, Machine, MemoryFit, RunContext};
 use dsimg_manifest::Frozen;
+use dsimg_manifest::manifest::SystemFacts;
 use dsimg_plan::{Digest, Plan};
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -15,8 +16,7 @@ use crate::error::BuildError;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
     pub(crate) packages: Frozen,
-    /// Whether the packages' origins were asked for, too.
-    pub(crate) origins: bool,
+    pub(crate) system: SystemFacts,
     /// How long each stage took, in milliseconds.
     pub(crate) stages: Vec<(String, u64)>,
 }

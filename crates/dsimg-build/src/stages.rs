@@ -89,19 +89,17 @@ async fn put_stage_files(
     until_cancelled(setting.run, put).await
 }
 
-/// Takes away the stage's folder: its parameters may hold secrets, and memory is short. Before the machine is saved,
-/// its disk is brought up to date, in case the memory can't be loaded later, and what is cached of it is dropped:
-/// the memory's file would only hold it once more.
-///
-/// # Errors
-/// The machine goes away.
-pub(crate) async fn tidy_after(stage: &Stage, will_be_saved: bool, guest: &Guest<'_>) -> Result<(), BuildError> {
-    let mut text = format!("rm -rf -- {}", stage_folders(stage).iter().map(|folder| quote(folder)).collect::<Vec<_>>().join(" "));
+/// A text for bash that takes away the stage's folder: its parameters may hold secrets, and memory is short. Before the
+/// machine is saved, its disk is brought up to date, in case the memory can't be loaded later, and its memory is made
+/// small.
+#[must_use]
+pub(crate) fn tidy_after(stage: &Stage, will_be_saved: bool) -> String {
+    let folders: Vec<_> = stage_folders(stage).iter().map(|folder| quote(folder)).collect();
+    let mut text = format!("rm -rf -- {}\n", folders.join(" "));
     if will_be_saved {
-        text.push('\n');
         text.push_str(DROP_CACHES);
     }
-    guest.read(&RemoteCommand::bash(&text)).await.map(drop)
+    text
 }
 
 pub(crate) const DROP_CACHES: &str = include_str!("guest/drop_caches.sh");
@@ -144,7 +142,7 @@ fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
     RemoteCommand::bash(&format!(
         "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; \
          cd {folder} && bash {name} || exit; sync; \
-         setsid bash -c 'sleep 1; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+         setsid bash -c 'sleep 0.3; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
     ))
     .with_timeout(timeout)
 }

@@ -212,7 +212,10 @@ fn saved_machine(wanted: &Wanted<'_>, checkpoint: &Checkpoint, run: &RunContext)
         (Some(memory), Some(wanted)) if memory.key == wanted.key => true,
         (Some(memory), Some(wanted)) => {
             let why = wanted.differences(&memory.facts);
-            run.info(format!("the memory saved after `{}` does not fit ({why}): booting from its disk", checkpoint.label));
+            run.info(format!(
+                "the memory saved after `{}` does not fit ({why}): booting from its disk",
+                checkpoint.label
+            ));
             false
         }
         _ => {
@@ -237,5 +240,3 @@ fn verify(store: &Store, chain: &[Checkpoint], with_memory: bool) -> Result<(), 
     }
     Ok(())
 }
-
-

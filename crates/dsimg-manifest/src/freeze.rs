@@ -45,12 +45,17 @@ pub fn parse_frozen(text: &str) -> Result<Frozen, String> {
     Ok(packages)
 }
 
-/// Marks what is new or of another version since `before` as brought by `stage`.
+/// Marks what is new or of another version since `before` as brought by `stage`. Where a package is from is known only
+/// as long as its repository's list is there, so it is kept from before.
 #[must_use]
 pub fn attribute(before: &Frozen, mut after: Frozen, stage: &str) -> Frozen {
-    let known: BTreeMap<_, _> = before.iter().map(|package| (identity(package), package.stage.as_str())).collect();
+    let known: BTreeMap<_, _> = before.iter().map(|package| (identity(package), package)).collect();
     for package in &mut after {
-        let brought_by = known.get(&identity(package)).map_or(stage, |stage| *stage).to_owned();
+        let before = known.get(&identity(package));
+        let brought_by = before.map_or(stage, |before| &before.stage).to_owned();
+        if let Some(before) = before.filter(|_| package.origin.is_empty()) {
+            package.origin.clone_from(&before.origin);
+        }
         package.stage = brought_by;
     }
     after

@@ -9,11 +9,12 @@ newest=${newest%/kernel}
 printf 'kernel\t%s\n' "${newest##*/}"
 printf 'architecture\t%s\n' "$(dpkg --print-architecture 2>/dev/null || uname -m)"
 if command -v python3 >/dev/null; then
-  printf 'python\t%s\n' "$(python3 -c 'import platform; print(platform.python_version())')"
+  # `Python 3.13.5`
+  python=$(python3 --version)
+  printf 'python\t%s\n' "${python#* }"
 fi
 if [ -e /usr/lib/R/library/base/DESCRIPTION ]; then
   printf 'r\t%s\n' "$(sed -n 's/^Version: //p' /usr/lib/R/library/base/DESCRIPTION)"
 elif command -v R >/dev/null; then
   printf 'r\t%s\n' "$(R --version | sed -n '1s/^R version \([^ ]*\).*/\1/p')"
 fi
-exit 0

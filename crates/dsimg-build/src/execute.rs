@@ -159,9 +159,9 @@ async fn provision(
 
     let mut guest = Guest::new(machine, start.session, preparation, run);
     if start.checkpoint.is_none() {
-        let (plan, inputs) = (job.plan, serde_json::Value::Null);
+        let plan = job.plan;
         guest.drop_caches().await?;
-        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &inputs };
+        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &plan.disk_inputs };
         timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await?;
     }
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;

@@ -28,7 +28,9 @@ fn plan(machine: QemuTable) -> Plan {
             format: None,
             user: None,
         }),
+        cell: None,
         disk_key: Digest::of_bytes(b"disk"),
+        disk_inputs: serde_json::Value::Null,
         network: Network::default(),
         stages: Vec::new(),
     }

@@ -8,6 +8,7 @@ mod fetch;
 mod freeze;
 mod guest;
 pub mod network;
+pub mod outlook;
 mod output;
 mod prepare;
 mod record;
@@ -20,5 +21,6 @@ pub mod upload;
 
 pub use error::BuildError;
 pub use execute::{BuildReport, Job, OnFailure, execute};
-pub use start::Policy;
+pub use output::unchanged;
+pub use start::{Opened, Policy, open_checkpoint};
 pub use upload::Sources;

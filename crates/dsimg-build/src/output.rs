@@ -5,6 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dsimg_machine::{Resource, RunContext};
+use dsimg_manifest::Manifest;
+use dsimg_manifest::manifest::Artifact;
+use dsimg_plan::{Plan, Stage};
+use jiff::Timestamp;
 
 use crate::error::BuildError;
 
@@ -94,6 +98,24 @@ impl OutputFolder {
 }
 
 /// Asked before anything is started, too: an hour's build must not end with a refusal.
+/// The manifest of an image that is there already and is just what this plan gives: the same plan, files as long as they
+/// were written, and no stage that wants to be made again.
+#[must_use]
+pub fn unchanged(target: &Path, plan: &Plan, now: Timestamp) -> Option<Manifest> {
+    let manifest = Manifest::from_json(&fs::read_to_string(target.join(MANIFEST)).ok()?).ok()?;
+    let made: Timestamp = manifest.build.started.parse().ok()?;
+    let is_fresh = |stage: &Stage| {
+        let age = now.duration_since(made).unsigned_abs();
+        stage.cache && stage.refresh.is_none_or(|limit| age <= limit.as_duration())
+    };
+    let is_whole =
+        |artifact: &Artifact| fs::metadata(target.join(&artifact.file)).is_ok_and(|file| file.len() == artifact.size);
+    let same = manifest.plan == plan.hash().as_str()
+        && plan.stages.iter().all(is_fresh)
+        && manifest.build.artifacts.iter().all(is_whole);
+    same.then_some(manifest)
+}
+
 fn check_target(target: &Path, force: bool) -> Result<(), BuildError> {
     if fs::symlink_metadata(target).is_err() {
         return Ok(());

@@ -71,7 +71,12 @@ async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, Pa
 
 /// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest, and a mark that says so:
 /// the digest of all of it, which is given back.
-fn pack(archive: &Path, tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> std::io::Result<Digest> {
+fn pack(
+    archive: &Path,
+    tools: &[(String, PathBuf)],
+    certificates: Option<&str>,
+    job: &Job<'_>,
+) -> std::io::Result<Digest> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in certificates.map(certificate_files).into_iter().flatten() {
         append_bytes(&mut tar, name, 0o644, content.as_bytes())?;

@@ -98,6 +98,7 @@ pub(crate) fn tidy_after(stage: &Stage, will_be_saved: bool) -> String {
     let mut text = format!("rm -rf -- {}\n", folders.join(" "));
     if will_be_saved {
         text.push_str(DROP_CACHES);
+        text.push_str(include_str!("guest/zero_free_pages.sh"));
     }
     text
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use dsimg_checkpoint::{Checkpoint, Hold, Listing, StageLock, Store};
-use dsimg_machine::{BaseImage, Machine, MemoryFit, RunContext, SavedMachine, Session};
+use dsimg_checkpoint::{Checkpoint, Hold, Listing, StageLock, Store, StoreError};
+use dsimg_machine::{BaseImage, Builder, Machine, MemoryFit, RunContext, SavedMachine, Session};
 use dsimg_plan::{Digest, Plan};
+use dsimg_template::secret;
 use tokio::task::spawn_blocking;
 
 use crate::error::BuildError;
 use crate::execute::Job;
 use crate::guest::{settle, until_cancelled, wake};
+use crate::outlook::reason;
 
 /// Between two looks whether another build is done with the same stage.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -55,10 +57,12 @@ pub(crate) async fn start_from_deepest_checkpoint(
     wanted: &Wanted<'_>,
     run: &RunContext,
 ) -> Result<Started, BuildError> {
-    let mut told = false;
+    let (mut told, mut with_memory) = (false, true);
     loop {
+        let memory = wanted.memory.filter(|_| with_memory);
         let listing = wanted.store.list()?;
         let found = deepest(job.plan, &listing, &wanted.base.sha256, &job.checkpoints, jiff::Timestamp::now());
+        let done = found.map_or(0, |(done, _)| done);
         let next = Next::after(job.plan, found.map(|(done, _)| done));
         let lock = wanted.store.lock_stage(next.key)?;
         if lock.is_none() && !job.checkpoints.ignore {
@@ -69,23 +73,64 @@ pub(crate) async fn start_from_deepest_checkpoint(
             until_cancelled(run, pause()).await?;
             continue;
         }
+        explain(job, &listing, &wanted.base.sha256, done, run);
         let Some((done, checkpoint)) = found else {
             let (machine, session) = boot(job, wanted.base, run).await?;
             return Ok(Started { machine, session, checkpoint: None, done: 0, holds: vec![], lock });
         };
-        match resume(job, wanted, &listing, checkpoint, run).await {
-            Ok((machine, session, holds)) => {
+        let opened = open_checkpoint((job.builder, job.plan), wanted.store, (&listing, checkpoint), memory, run);
+        match opened.await {
+            Ok(Opened { machine, session, holds }) => {
                 let checkpoint = Some(checkpoint.clone());
                 return Ok(Started { machine, session, checkpoint, done, holds, lock });
             }
-            Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
-                let name = &checkpoint.label;
-                run.warn(format!("the checkpoint after `{name}` can't be used and is set aside: {error}"));
-                wanted.store.set_aside(&checkpoint.id)?;
+                with_memory = after_failure(error, checkpoint, wanted.store, with_memory, run)?;
+                until_cancelled(run, pause()).await?;
             }
         }
     }
+}
+
+/// What is damaged is taken out of the store, and the next one is tried. A machine that does not start from files that
+/// are whole is tried once more by a boot from its disk; it may be the host's trouble, so nothing is thrown away.
+///
+/// # Errors
+/// It did not help either.
+fn after_failure(
+    error: BuildError,
+    checkpoint: &Checkpoint,
+    store: &Store,
+    with_memory: bool,
+    run: &RunContext,
+) -> Result<bool, BuildError> {
+    match error {
+        // Removed, or looked at by a prune, since the store was listed.
+        BuildError::Store(StoreError::Gone { .. } | StoreError::InUse { .. }) => Ok(with_memory),
+        BuildError::Store(StoreError::Damaged(damage)) => {
+            run.warn(format!("{damage}; it is set aside, and what it held is made anew"));
+            let only_memory = damage.id == checkpoint.id && damage.file == dsimg_machine::checkpoint::MEMORY;
+            if !only_memory || store.drop_memory(checkpoint).is_err() {
+                store.set_aside(&damage.id)?;
+            }
+            Ok(with_memory)
+        }
+        error if error.is_cancelled() || !with_memory => Err(error),
+        error => {
+            let name = &checkpoint.label;
+            run.warn(format!(
+                "the memory saved after `{name}` can't be used, so the machine boots from its disk: {error}"
+            ));
+            Ok(false)
+        }
+    }
+}
+
+/// Says why the first stage that runs was not found.
+fn explain(job: &Job<'_>, listing: &Listing, base: &Digest, done: usize, run: &RunContext) {
+    let Some(stage) = job.plan.stages.get(done).filter(|_| done + 1 < job.plan.stages.len()) else { return };
+    let why = reason(job.plan, stage, listing, Some(base), &job.checkpoints);
+    run.info(format!("stage `{}` runs: {}", stage.label, secret::describe(&why)));
 }
 
 /// What a build makes first.
@@ -162,27 +207,39 @@ async fn boot(
     }
 }
 
-/// Starts a machine from a checkpoint, whose files are read back meanwhile: one that is damaged is never built on.
-async fn resume(
-    job: &Job<'_>,
-    wanted: &Wanted<'_>,
-    listing: &Listing,
-    checkpoint: &Checkpoint,
+/// A machine that goes on from a checkpoint.
+#[allow(missing_debug_implementations, reason = "machines and sessions have no form of their own")]
+pub struct Opened {
+    pub machine: Box<dyn Machine>,
+    pub session: Box<dyn Session>,
+    /// Held while the machine stands on their files.
+    pub holds: Vec<Hold>,
+}
+
+/// Starts a machine from a checkpoint, which is not changed by it. Its files are read back meanwhile: one that is
+/// damaged is never built on.
+///
+/// # Errors
+/// A file of it is gone or damaged, or the machine does not start or answer.
+pub async fn open_checkpoint(
+    (builder, plan): (&dyn Builder, &Plan),
+    store: &Store,
+    (listing, checkpoint): (&Listing, &Checkpoint),
+    memory: Option<&MemoryFit>,
     run: &RunContext,
-) -> Result<(Box<dyn Machine>, Box<dyn Session>, Vec<Hold>), BuildError> {
+) -> Result<Opened, BuildError> {
     let chain = listing.chain(&checkpoint.id).unwrap_or_default();
-    let holds = wanted.store.hold(&chain)?;
-    wanted.store.touch(&checkpoint.id);
-    let saved = saved_machine(wanted, checkpoint, run);
-    let (store, members) = (wanted.store.clone(), chain.iter().copied().cloned().collect::<Vec<_>>());
+    let holds = store.hold(&chain)?;
+    store.touch(&checkpoint.id);
+    let saved = saved_machine(store, memory, checkpoint, run);
+    let (reader, members) = (store.clone(), chain.iter().copied().cloned().collect::<Vec<_>>());
     let with_memory = saved.memory.is_some();
-    let verifying = spawn_blocking(move || verify(&store, &members, with_memory));
-    let machine = match job.builder.resume(&saved, job.plan, run).await {
+    let verifying = spawn_blocking(move || verify(&reader, &members, with_memory));
+    let machine = match builder.resume(&saved, plan, run).await {
         Ok(machine) => machine,
         Err(error) => {
-            // A reader that is dropped would go on reading what is about to be set aside.
-            let verified = verifying.await;
-            verified.unwrap_or(Ok(()))?;
+            // What is damaged says more than what became of it.
+            verifying.await.unwrap_or(Err(BuildError::Cancelled))?;
             return Err(error.into());
         }
     };
@@ -196,9 +253,9 @@ async fn resume(
         Ok::<_, BuildError>(session)
     };
     let (session, verified) = tokio::join!(connected, verifying);
-    match (session, verified.unwrap_or(Ok(()))) {
-        (Ok(session), Ok(())) => Ok((machine, session, holds)),
-        (Err(error), _) | (_, Err(error)) => {
+    match (session, verified.unwrap_or(Err(BuildError::Cancelled))) {
+        (Ok(session), Ok(())) => Ok(Opened { machine, session, holds }),
+        (_, Err(error)) | (Err(error), _) => {
             machine.stop().await?;
             Err(error)
         }
@@ -206,9 +263,9 @@ async fn resume(
 }
 
 /// The checkpoint's files; a memory that does not fit is passed over with a word.
-fn saved_machine(wanted: &Wanted<'_>, checkpoint: &Checkpoint, run: &RunContext) -> SavedMachine {
-    let folder = wanted.store.folder_of(&checkpoint.id);
-    let fits = match (&checkpoint.memory, wanted.memory) {
+fn saved_machine(store: &Store, wanted: Option<&MemoryFit>, checkpoint: &Checkpoint, run: &RunContext) -> SavedMachine {
+    let folder = store.folder_of(&checkpoint.id);
+    let fits = match (&checkpoint.memory, wanted) {
         (Some(memory), Some(wanted)) if memory.key == wanted.key => true,
         (Some(memory), Some(wanted)) => {
             let why = wanted.differences(&memory.facts);
@@ -229,13 +286,10 @@ fn saved_machine(wanted: &Wanted<'_>, checkpoint: &Checkpoint, run: &RunContext)
 /// All layers that the machine stands on, and the memory it is started with.
 fn verify(store: &Store, chain: &[Checkpoint], with_memory: bool) -> Result<(), BuildError> {
     for checkpoint in chain {
-        if let Err(damage) = store.verify_disk(checkpoint) {
-            store.set_aside(&checkpoint.id)?;
-            return Err(BuildError::from(dsimg_checkpoint::StoreError::from(damage)));
-        }
+        store.verify_disk(checkpoint).map_err(StoreError::from)?;
     }
     match chain.last() {
-        Some(last) if with_memory => store.verify_memory(last).map_err(dsimg_checkpoint::StoreError::from)?,
+        Some(last) if with_memory => store.verify_memory(last).map_err(StoreError::from)?,
         _ => {}
     }
     Ok(())

@@ -71,8 +71,9 @@ fn shown(value: &Value) -> String {
 }
 
 fn cut(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() > 60 { line.chars().take(59).chain(['…']).collect() } else { line.to_owned() }
+    // A script may hold what a terminal obeys.
+    let line: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    if line.chars().count() > 60 { line.chars().take(59).chain(['…']).collect() } else { line }
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ impl<'a> Left<'a> {
             listing.checkpoints.iter().map(|checkpoint| (checkpoint, last_used(checkpoint))).collect();
         checkpoints.sort_by_key(|(_, used)| *used);
         let chains = policy.keep.iter().filter_map(|id| listing.chain(id)).flatten();
-        let keep = chains.map(|checkpoint| checkpoint.id.as_str()).collect();
+        let keep =
+            chains.map(|checkpoint| checkpoint.id.as_str()).chain(policy.keep.iter().map(String::as_str)).collect();
         Self { checkpoints, keep, without_memory: BTreeSet::new(), evicted: Vec::new() }
     }
 

@@ -53,7 +53,8 @@ impl Listing {
             if chain.len() > self.checkpoints.len() {
                 return None;
             }
-            chain.push(self.get(parent)?);
+            let above = chain[chain.len() - 1];
+            chain.push(self.get(parent).filter(|parent| parent.base == above.base)?);
         }
         chain.reverse();
         Some(chain)

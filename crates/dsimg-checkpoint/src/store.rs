@@ -231,7 +231,7 @@ impl Store {
             let gone = || StoreError::Gone { id: checkpoint.id.clone() };
             let path = self.lock_path(&checkpoint.id)?;
             let hold = Hold::shared(&path).map_err(|error| file_error("cannot lock", &path, error))?;
-            let hold = hold.ok_or_else(gone)?;
+            let hold = hold.ok_or_else(|| StoreError::InUse { id: checkpoint.id.clone() })?;
             if self.folder_of(&checkpoint.id).exists() { Ok(hold) } else { Err(gone()) }
         };
         chain.iter().map(hold).collect()
@@ -313,7 +313,7 @@ impl Store {
         lock.ok_or_else(|| StoreError::InUse { id: id.to_owned() })
     }
 
-    /// Removes what was set aside, what a removal left half done, and locks of nothing.
+    /// Removes what was set aside and is not in use any more, and what a removal left half done.
     ///
     /// # Errors
     /// Something can't be removed.
@@ -322,7 +322,11 @@ impl Store {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(TRASH) || name.starts_with(DAMAGED) {
+            let id = name.strip_prefix(TRASH).or_else(|| name.strip_prefix(DAMAGED));
+            // A machine may still stand on what was found damaged.
+            if let Some(id) = id
+                && let Ok(_lock) = self.lock_for_removal(id)
+            {
                 fs::remove_dir_all(entry.path()).map_err(|error| file_error("cannot remove", &entry.path(), error))?;
                 swept.push(entry.path());
             }

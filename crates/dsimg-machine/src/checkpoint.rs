@@ -47,11 +47,7 @@ impl SavedMachine {
     /// Those in a checkpoint's folder.
     #[must_use]
     pub fn in_folder(folder: &Path, with_memory: bool) -> Self {
-        Self {
-            disk: folder.join(DISK),
-            memory: with_memory.then(|| folder.join(MEMORY)),
-            access: folder.join(ACCESS),
-        }
+        Self { disk: folder.join(DISK), memory: with_memory.then(|| folder.join(MEMORY)), access: folder.join(ACCESS) }
     }
 }
 

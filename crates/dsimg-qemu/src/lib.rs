@@ -32,3 +32,4 @@ mod vm;
 pub use builder::QemuBuilder;
 pub use examine::{Finding, State};
 pub use machine::QemuMachine;
+pub use ready::MEMORY_BESIDE_THE_GUESTS;

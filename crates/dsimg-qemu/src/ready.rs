@@ -19,8 +19,8 @@ const OLDEST: Version = Version { major: 7, minor: 2 };
 const FIRST_WITH_EXIT: Version = Version { major: 10, minor: 1 };
 /// The first with `mapped-ram` migration.
 const FIRST_WITH_MAPPED_RAM: Version = Version { major: 9, minor: 0 };
-/// QEMU's own needs beside the guest's memory.
-const QEMU_MEMORY: u64 = 256 << 20;
+/// QEMU's own needs beside the guest's memory, in bytes.
+pub const MEMORY_BESIDE_THE_GUESTS: u64 = 256 << 20;
 /// No build fits into less.
 pub(crate) const LEAST_ROOM: u64 = 3 << 30;
 
@@ -135,7 +135,7 @@ pub(crate) fn check_host(table: &QemuTable, versions: &Versions, run: &RunContex
 
 fn check_memory(wanted: ByteSize, available: Option<u64>) -> Result<(), MachineError> {
     let Some(available) = available else { return Ok(()) };
-    if available >= wanted.0 + QEMU_MEMORY {
+    if available >= wanted.0 + MEMORY_BESIDE_THE_GUESTS {
         return Ok(());
     }
     Err(MachineError::host(

@@ -70,6 +70,12 @@ pub(crate) struct Build {
     /// Replace an image's folder that is there already.
     #[arg(long)]
     pub force: bool,
+    /// Start from the base, whatever checkpoints there are; new ones are made.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Run this stage and all after it, even if they have checkpoints.
+    #[arg(long, value_name = "STAGE", conflicts_with = "no_cache")]
+    pub from: Option<String>,
     /// What happens to the machine when the build fails.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Cleanup)]
     pub on_error: OnError,

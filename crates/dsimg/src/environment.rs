@@ -61,6 +61,14 @@ pub(crate) fn no_movement() -> bool {
     text("TERM").is_none_or(|term| term == "dumb")
 }
 
+/// Bytes of memory that programs may still take: `MemAvailable` of `/proc/meminfo` (proc(5)).
+pub(crate) fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 /// The value of a variable that is set and not empty.
 pub(crate) fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -8,6 +8,7 @@ use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::mask::{Masker, MaskingReporter};
 use dsimg_machine::{Ledger, Reporter, Resource, RunContext};
+use dsimg_manifest::Manifest;
 use dsimg_plan::Plan;
 use dsimg_template::{Catalog, Template, secret};
 
@@ -53,6 +54,13 @@ impl Shared<'_> {
 /// # Errors
 /// The build did not end with an image; the failure is in the log as well.
 pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
+    if let Some(manifest) = already_there(plan, shared) {
+        let folder = target(plan, shared);
+        shared.screen.result(&plan.run_name(), &outcome::unchanged(&manifest, &folder));
+        shared.screen.end(&plan.run_name());
+        shared.screen.image(&outcome::describe_unchanged(&manifest, &folder));
+        return Ok(());
+    }
     let log = begin_log(plan, shared)?;
     let (run, reporter) = context(plan, shared, &log);
     let ended = match make_work_folder(&run) {
@@ -66,6 +74,16 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
     reporter.finish(&run.builder);
     shared.screen.end(&run.builder);
     tell(ended, plan, shared, &log)
+}
+
+/// The image that this very plan gave before, unless it shall be made again.
+fn already_there(plan: &Plan, shared: &Shared<'_>) -> Option<Manifest> {
+    let again = shared.arguments.no_cache || shared.arguments.from.is_some();
+    if again { None } else { dsimg_build::unchanged(&target(plan, shared), plan, jiff::Timestamp::now()) }
+}
+
+fn policy(shared: &Shared<'_>) -> Policy {
+    Policy { ignore: shared.arguments.no_cache, from: shared.arguments.from.clone() }
 }
 
 async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Path) -> Result<BuildReport, Failure> {
@@ -83,7 +101,7 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
         dsimg_version: env!("CARGO_PKG_VERSION"),
         on_failure: keeper.as_ref().map(|keeper| keeper as &dyn OnFailure),
         log,
-        checkpoints: Policy::default(),
+        checkpoints: policy(shared),
     };
     Ok(execute(&job, run).await?)
 }

@@ -34,6 +34,30 @@ pub(crate) fn describe(report: &BuildReport, folder: &Path) -> String {
     printable(&text)
 }
 
+/// The same for an image that is there and would come out the same.
+pub(crate) fn describe_unchanged(manifest: &Manifest, folder: &Path) -> String {
+    let mut text = format!(
+        "\nnothing changed: {} {} was built {}; `--no-cache` builds it again\n",
+        manifest.image.name, manifest.image.version, manifest.build.started
+    );
+    for artifact in &manifest.build.artifacts {
+        let _ = writeln!(text, "image: {} ({})", folder.join(&artifact.file).display(), bytes(artifact.size));
+    }
+    printable(&text)
+}
+
+/// The last line of `--json` for an image that was there.
+pub(crate) fn unchanged(manifest: &Manifest, folder: &Path) -> Value {
+    json!({
+        "ok": true,
+        "unchanged": true,
+        "folder": folder,
+        "artifacts": manifest.build.artifacts,
+        "packages": count(manifest),
+        "elapsed_ms": 0,
+    })
+}
+
 /// `414: 390 deb, 24 pypi`
 fn packages(manifest: &Manifest) -> String {
     let counts = count(manifest);

@@ -15,6 +15,13 @@ pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEn
     }
 }
 
+/// Bytes that the plan's machine takes of this host's memory.
+pub(crate) fn memory_of(plan: &Plan) -> u64 {
+    match &plan.machine {
+        BuilderTable::Qemu(table) => table.memory.0 + dsimg_qemu::MEMORY_BESIDE_THE_GUESTS,
+    }
+}
+
 /// Frees something that a dead build left, whichever builder made it.
 ///
 /// # Errors

@@ -183,16 +183,31 @@ async fn connect(machine: &dyn Machine) -> Box<dyn Session> {
 
 /// A guest that writes the alphabet to the serial console, slowly, for ever.
 const ALPHABET: [u8; 25] = [
-    0xba, 0xf8, 0x03, // mov dx, 0x3f8
-    0xb0, b'A', // mov al, 'A'
+    0xba,
+    0xf8,
+    0x03, // mov dx, 0x3f8
+    0xb0,
+    b'A', // mov al, 'A'
     0xee, // out dx, al
-    0xfe, 0xc0, // inc al
-    0x3c, b'Z' + 1, // cmp al, 'Z' + 1
-    0x75, 0x02, // jne over the next
-    0xb0, b'A', // mov al, 'A'
-    0x66, 0xb9, 0x00, 0x00, 0x20, 0x00, // mov ecx, 0x200000
-    0x67, 0xe2, 0xfd, // loop here
-    0xeb, 0xec, // jmp to out
+    0xfe,
+    0xc0, // inc al
+    0x3c,
+    b'Z' + 1, // cmp al, 'Z' + 1
+    0x75,
+    0x02, // jne over the next
+    0xb0,
+    b'A', // mov al, 'A'
+    0x66,
+    0xb9,
+    0x00,
+    0x00,
+    0x20,
+    0x00, // mov ecx, 0x200000
+    0x67,
+    0xe2,
+    0xfd, // loop here
+    0xeb,
+    0xec, // jmp to out
 ];
 
 async fn until_console_has(machine: &dyn Machine, text: &str) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use dsimg_machine::{Event, Ledger, Level};
 use dsimg_plan::{Plan, gather_inputs, make_plans};
@@ -18,7 +19,7 @@ use crate::reading::{read_sound, whole_seconds};
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
-use crate::{environment, leftovers, outcome, secrets, signals};
+use crate::{environment, leftovers, outcome, secrets, signals, wire};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
@@ -85,11 +86,40 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
     };
     warn_of_short_secrets(&work.templates, screen.as_ref());
     // On one thread: processes die with the thread that started them.
-    let ended = join_all(work.plans.iter().map(|plan| one_build::run(plan, &shared))).await;
+    let places = Semaphore::new(machines_at_once(&work.plans));
+    let build = async |plan| {
+        let _place = places.acquire().await;
+        one_build::run(plan, &shared).await
+    };
+    let ended = join_all(work.plans.iter().map(build)).await;
     screen.finish();
     leftovers::free_own(&ledger, screen.as_ref()).await;
     close_ledger(&ledger, screen.as_ref());
     conclude(ended)
+}
+
+/// As many as this host has processors and memory for, and one in any case. The processors of several machines may be
+/// more than the host's: most of the time one of them waits.
+fn machines_at_once(plans: &[Plan]) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let largest = plans.iter().map(wire::memory_of).max().unwrap_or(1);
+    let room = environment::available_memory()
+        .map_or(processors, |free| usize::try_from(free / largest.max(1)).unwrap_or(usize::MAX));
+    processors.min(room).max(1)
+}
+
+/// `--from` names a stage of each plan.
+fn check_from(from: Option<&str>, plans: &[Plan]) -> Result<(), Failure> {
+    let Some(from) = from else { return Ok(()) };
+    let labels = || plans.iter().flat_map(|plan| &plan.stages).map(|stage| stage.label.as_str());
+    if labels().any(|label| label == from) {
+        return Ok(());
+    }
+    let failure = Failure::new(Code::Wrong, format!("`--from {from}`: the template has no stage of this name"));
+    Err(match dsimg_template::nearest(from, labels()) {
+        Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+        None => failure.with_hint("`dsimg plan` names the stages"),
+    })
 }
 
 /// A question that nobody can answer would keep a machine for ever.
@@ -104,7 +134,9 @@ fn check_terminal(arguments: &Build) -> Result<(), Failure> {
 fn plan(arguments: &Build, templates: &[Template], catalog: &Catalog, state: &Path) -> Result<Vec<Plan>, Failure> {
     check_only(&arguments.only, templates)?;
     let inputs = gather_inputs(templates, catalog, &secrets::hash_key(templates, state)?)?;
-    Ok(make_plans(templates, catalog, &inputs, &arguments.only)?)
+    let plans = make_plans(templates, catalog, &inputs, &arguments.only)?;
+    check_from(arguments.from.as_deref(), &plans)?;
+    Ok(plans)
 }
 
 /// Unique among all builds, and sorted by time: `20261121-054302-4711-9f2c`.

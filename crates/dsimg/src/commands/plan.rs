@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use dsimg_build::Policy;
+use dsimg_build::outlook::{Outlook, known_base, outlook};
+use dsimg_checkpoint::{Listing, Store};
 use dsimg_plan::plan::{FileKind, PlannedBase, PlannedFile};
 use dsimg_plan::{Plan, Stage, Step, gather_inputs, make_plans};
 use dsimg_template::template::{BuilderTable, Distro, Firmware, Location};
@@ -23,8 +26,12 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
     let key = secrets::hash_key(&templates, &environment::state_folder()?)?;
     let inputs = gather_inputs(&templates, &catalog, &key)?;
     let plans = make_plans(&templates, &catalog, &inputs, &arguments.only)?;
+    let listing = Store::new(&environment::cache_folder()?).list().unwrap_or_default();
     match arguments.format {
-        Format::Text => print(&text::printable(&secret::describe(&plans.iter().map(describe).collect::<String>()))),
+        Format::Text => {
+            let text: String = plans.iter().map(|plan| describe(plan, &outlook_of(plan, &listing))).collect();
+            print(&text::printable(&secret::describe(&text)))
+        }
         Format::Json => print(&as_json(&plans)?),
     }
 }
@@ -53,7 +60,12 @@ fn as_json(plans: &[Plan]) -> Result<String, Failure> {
     Ok(format!("{:#}\n", serde_json::json!({ "format": 1, "plans": plans })))
 }
 
-fn describe(plan: &Plan) -> String {
+/// What a build would take from checkpoints now.
+fn outlook_of(plan: &Plan, listing: &Listing) -> Vec<Outlook> {
+    outlook(plan, listing, known_base(plan, listing), &Policy::default(), jiff::Timestamp::now())
+}
+
+fn describe(plan: &Plan, outlook: &[Outlook]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} {} on `{}`", plan.image.name, plan.image.version, plan.builder);
     if let Some(cell) = &plan.cell {
@@ -65,11 +77,26 @@ fn describe(plan: &Plan) -> String {
     for (name, value) in network_facts(plan) {
         let _ = writeln!(text, "  {name:<9} {value}");
     }
-    for (index, stage) in plan.stages.iter().enumerate() {
+    for (index, (stage, outlook)) in plan.stages.iter().zip(outlook).enumerate() {
         describe_stage(index + 1, plan.stages.len(), stage, &mut text);
+        let _ = match outlook {
+            Outlook::Cached { made } => writeln!(text, "    cached, {} ago", age(*made)),
+            Outlook::WillRun { why } => writeln!(text, "    will run: {why}"),
+        };
     }
     text.push('\n');
     text
+}
+
+/// `3 min`
+fn age(made: jiff::Timestamp) -> String {
+    let seconds = jiff::Timestamp::now().duration_since(made).as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn describe_base(base: &PlannedBase) -> String {

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use dsimg_download::ProxyEnvironment;
 
+use dsimg_template::units::ByteSize;
+
 use crate::failure::{Code, Failure};
+
+/// Some builds of a large template with all their memory states.
+const DEFAULT_BUDGET: ByteSize = ByteSize(30 << 30);
 
 /// The prefix of variables that set the template's.
 const VARIABLE_PREFIX: &str = "DSIMG_VAR_";
@@ -59,6 +64,15 @@ pub(crate) fn no_colour() -> bool {
 /// Whether the terminal can't redraw lines.
 pub(crate) fn no_movement() -> bool {
     text("TERM").is_none_or(|term| term == "dumb")
+}
+
+/// What checkpoints may take of the disk: `DSIMG_CACHE_BUDGET`, such as `60GiB`, else 30 GiB.
+///
+/// # Errors
+/// The variable holds no size.
+pub(crate) fn cache_budget() -> Result<ByteSize, Failure> {
+    let Some(text) = text("DSIMG_CACHE_BUDGET") else { return Ok(DEFAULT_BUDGET) };
+    text.parse().map_err(|why: String| Failure::new(Code::Wrong, format!("`DSIMG_CACHE_BUDGET`: {why}")))
 }
 
 /// Bytes of memory that programs may still take: `MemAvailable` of `/proc/meminfo` (proc(5)).

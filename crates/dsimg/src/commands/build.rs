@@ -19,7 +19,7 @@ use crate::reading::{read_sound, whole_seconds};
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
-use crate::{environment, leftovers, outcome, secrets, signals, wire};
+use crate::{budget, environment, leftovers, outcome, secrets, signals, wire};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
@@ -60,6 +60,7 @@ fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
 }
 
 async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
+    let budget = environment::cache_budget()?;
     let names: Vec<_> = work.plans.iter().map(Plan::run_name).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
     leftovers::free(&work.state, screen.as_ref()).await;
@@ -93,6 +94,7 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
     };
     let ended = join_all(work.plans.iter().map(build)).await;
     screen.finish();
+    budget::keep_within(budget, &shared.cache, screen.as_ref());
     leftovers::free_own(&ledger, screen.as_ref()).await;
     close_ledger(&ledger, screen.as_ref());
     conclude(ended)

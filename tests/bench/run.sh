@@ -17,6 +17,8 @@ main() {
   for ((pair = 1; pair <= pairs; pair++)); do
     timed packer "$pair" run_packer
     timed dsimg "$pair" run_dsimg
+    timed dsimg-last-command-changed "$pair" run_changed
+    timed dsimg-nothing-changed "$pair" run_unchanged
   done
   report
 }
@@ -57,7 +59,18 @@ run_packer() {
 
 # A cold cache of stages and images: only downloads that Packer does not make either are kept (uv, the base).
 run_dsimg() {
+  rm -rf "$dir/cache/checkpoints" "$dir/w1-1"
   "$dsimg" build --progress plain --force --output "$dir" "$here/w1.toml"
+}
+
+# The same template with another last command: what Packer needs a whole build for.
+run_changed() {
+  sed "s/print(numpy/print($RANDOM, numpy/" "$here/w1.toml" >"$dir/w1-changed.toml"
+  "$dsimg" build --progress plain --force --output "$dir" "$dir/w1-changed.toml"
+}
+
+run_unchanged() {
+  "$dsimg" build --progress plain --force --output "$dir" "$dir/w1-changed.toml"
 }
 
 report() {
@@ -65,8 +78,8 @@ report() {
   awk '{n[$1]++; t[$1, n[$1]] = $3} END {for (side in n) {
     for (i = 1; i <= n[side]; i++) for (j = i + 1; j <= n[side]; j++)
       if (t[side, j] < t[side, i]) {x = t[side, i]; t[side, i] = t[side, j]; t[side, j] = x}
-    m[side] = t[side, int((n[side] + 1) / 2)]; printf "%-7s median of %d: %6.1f s\n", side, n[side], m[side]}
-    printf "dsimg / packer: %.2f\n", m["dsimg"] / m["packer"]}' "$dir/times"
+    m[side] = t[side, int((n[side] + 1) / 2)]; printf "%-27s median of %d: %6.2f s\n", side, n[side], m[side]}
+    for (side in m) if (side != "packer") printf "%-27s / packer: %.3f\n", side, m[side] / m["packer"]}' "$dir/times"
   "$dsimg" inspect "$dir/w1-1" | sed -n '/^time/,$p'
 }
 

@@ -72,7 +72,10 @@ impl Listing {
         let mut at = 0;
         while at < found.len() {
             let parent = found[at].clone();
-            found.extend(self.children(&parent).map(|child| child.id.clone()));
+            // One that stands on itself is there already.
+            let new = self.children(&parent).filter(|child| !found.contains(&child.id));
+            let new: Vec<_> = new.map(|child| child.id.clone()).collect();
+            found.extend(new);
             at += 1;
         }
         found
@@ -168,5 +171,6 @@ pub(crate) mod tests {
     fn one_that_stands_on_itself_is_not_whole() {
         let listing = Listing { checkpoints: vec![checkpoint("a", Some("a"), "a")], damaged: vec![] };
         assert_eq!(listing.chain("a"), None);
+        assert_eq!(listing.subtree("a"), ["a"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dsimg_template::units::{ByteSize, Timeout};
 
 /// One TOML template to a bootable machine image with everything a data-science team works with.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Show what is in an image: its manifest, as people read it.
     Inspect(Inspect),
+    /// Look at what builds keep for the next ones, and take it away.
+    Cache(Cache),
     /// Look whether this host has what builds need, and how to install what is missing.
     Doctor(Doctor),
     /// Write a commented template to start from.
@@ -163,6 +166,66 @@ pub(crate) struct Inspect {
     pub packages: bool,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg cache ls
+  dsimg cache prune --budget 10GiB --older-than 2w
+  dsimg cache rm 707f264094e0")]
+pub(crate) struct Cache {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List the checkpoints, each under the one that it stands on.
+    Ls(CacheLs),
+    /// Show how much room each part of the cache takes.
+    Du(CacheDu),
+    /// Remove what is of no use, what is old, and what is over the budget.
+    Prune(CachePrune),
+    /// Read everything back, and set aside what is damaged.
+    Verify,
+    /// Remove checkpoints with all that stand on them.
+    Rm(CacheRm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheLs {
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheDu {
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CachePrune {
+    /// What checkpoints may take on the disk, such as 10GiB; else `DSIMG_CACHE_BUDGET`, else 30GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub budget: Option<ByteSize>,
+    /// Also remove what was not used for so long, such as 2w.
+    #[arg(long, value_name = "DURATION")]
+    pub older_than: Option<Timeout>,
+    /// Remove all checkpoints.
+    #[arg(long, conflicts_with_all = ["budget", "older_than"])]
+    pub all: bool,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheRm {
+    /// Checkpoints, as `dsimg cache ls` names them; the beginning or end of an id does if only one is like this.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]

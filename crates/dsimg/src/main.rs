@@ -47,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Doctor(arguments) => wait_for(commands::doctor::run(&arguments)),
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),

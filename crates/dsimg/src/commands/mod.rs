@@ -1,6 +1,7 @@
 //! The commands, one file each; every `run` reads as a list.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod init;

@@ -64,7 +64,7 @@ fn told(outcome: &Outcome, name: &str) -> String {
     let words = outcome.stderr.split_whitespace();
     words
         .filter_map(|word| word.strip_prefix(&start))
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("{name}: {outcome:?}"))
         .to_owned()
 }
@@ -77,20 +77,22 @@ fn checkpoints() -> Vec<PathBuf> {
 /// Of the stage with this label, by what is written in the record.
 fn checkpoint_of(image: &str, label: &str) -> PathBuf {
     let is_it = |path: &PathBuf| {
-        let record: Value = serde_json::from_slice(&fs::read(path.join("checkpoint.json")).unwrap()).unwrap();
+        let record: Value =
+            serde_json::from_slice(&fs::read(path.join("checkpoint.json")).expect("the cache is the tests' own"))
+                .expect("the cache is the tests' own");
         record["checkpoint"]["image"] == image && record["checkpoint"]["label"] == label
     };
     checkpoints().into_iter().find(is_it).unwrap_or_else(|| panic!("no checkpoint of {image} after {label}"))
 }
 
 fn flip_a_bit(file: &Path, at: u64) {
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
-    let mut file = fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("the cache is the tests' own");
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(file).expect("the cache is the tests' own");
     let mut byte = [0];
-    file.seek(SeekFrom::Start(at)).unwrap();
-    file.read_exact(&mut byte).unwrap();
-    file.seek(SeekFrom::Start(at)).unwrap();
-    file.write_all(&[byte[0] ^ 4]).unwrap();
+    file.seek(SeekFrom::Start(at)).expect("the cache is the tests' own");
+    file.read_exact(&mut byte).expect("the cache is the tests' own");
+    file.seek(SeekFrom::Start(at)).expect("the cache is the tests' own");
+    file.write_all(&[byte[0] ^ 4]).expect("the cache is the tests' own");
 }
 
 fn drop_build_part(mut manifest: Value) -> Value {

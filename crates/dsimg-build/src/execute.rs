@@ -162,7 +162,7 @@ async fn provision(
         let plan = job.plan;
         guest.drop_caches().await?;
         let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &plan.disk_inputs };
-        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await?;
+        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, (&notes, None), run)).await?;
     }
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
     if start.checkpoint.is_none_or(|checkpoint| checkpoint.kind == Kind::Boot) {
@@ -184,8 +184,8 @@ async fn provision(
         notes = freeze(&guest, notes, Some(stage), &tidy, timings, run).await.map_err(cut(stage))?;
         notes.stages = timings.stages();
         let point = Point { kind: Kind::Stage, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
-        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, &notes, run)).await.map_err(cut(stage))?;
-        drop(lock.take());
+        let saved = saver.save(machine, point, (&notes, lock.take()), run);
+        timings.phase(Phase::Checkpoint, run, saved).await.map_err(cut(stage))?;
     }
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
     Ok(Outcome { packages: notes.packages, system: notes.system, artifacts: Vec::new() })
@@ -235,7 +235,7 @@ async fn save_failure(
         return Ok(());
     }
     let point = Point { kind: Kind::Failed, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
-    saver.save(machine, point, notes, run).await
+    saver.save(machine, point, (notes, None), run).await
 }
 
 /// Power off and write the image's files.

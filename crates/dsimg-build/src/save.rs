@@ -85,7 +85,8 @@ impl<'a> Saver<'a> {
         Ok(self.store.lock_stage(key)?)
     }
 
-    /// Saves the machine as it is. That it can't be saved is told and stops nothing.
+    /// Saves the machine as it is, and gives the stage's lock back when the checkpoint is whole. That it can't be saved
+    /// is told and stops nothing.
     ///
     /// # Errors
     /// The build is cancelled, or the machine can't go on.
@@ -93,13 +94,13 @@ impl<'a> Saver<'a> {
         &mut self,
         machine: &dyn Machine,
         point: Point<'_>,
-        notes: &Notes,
+        (notes, lock): (&Notes, Option<StageLock>),
         run: &RunContext,
     ) -> Result<(), BuildError> {
         if !self.is_on(machine) {
             return Ok(());
         }
-        match self.try_save(machine, point, notes, run).await {
+        match self.try_save(machine, point, (notes, lock), run).await {
             Err(error) if error.is_cancelled() || machine.trouble().await.is_some() => Err(error),
             Err(error) => {
                 self.given_up = true;
@@ -114,7 +115,7 @@ impl<'a> Saver<'a> {
         &mut self,
         machine: &dyn Machine,
         point: Point<'_>,
-        notes: &Notes,
+        (notes, lock): (&Notes, Option<StageLock>),
         run: &RunContext,
     ) -> Result<(), BuildError> {
         self.settle().await?;
@@ -126,7 +127,12 @@ impl<'a> Saver<'a> {
         machine.save(draft.path(), &parent, self.memory.is_some()).await?;
         let checkpoint = self.describe(point, notes, run);
         let store = self.store.clone();
-        self.publishing = Some(spawn_blocking(move || store.publish(draft, checkpoint)));
+        self.publishing = Some(spawn_blocking(move || {
+            let published = store.publish(draft, checkpoint);
+            // Those who wait for the stage find it now.
+            drop(lock);
+            published
+        }));
         Ok(())
     }
 

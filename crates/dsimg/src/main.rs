@@ -1,7 +1,6 @@
 //! `dsimg`: one TOML template to a bootable machine image, and a record of every package version in it.
 
 mod arguments;
-mod budget;
 mod catalog;
 mod commands;
 mod environment;

@@ -1,5 +1,6 @@
 //! `dsimg build`: from a template to an image's folder.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use dsimg_plan::{Plan, gather_inputs, make_plans};
 use dsimg_template::{Catalog, Template};
 
 use crate::arguments::{Build, OnError};
+use crate::commands::cache::keep_within_budget;
 use crate::commands::plan::check_only;
 use crate::failure::{Code, Failure};
 use crate::one_build::{self, Shared};
@@ -19,7 +21,7 @@ use crate::reading::{read_sound, whole_seconds};
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
-use crate::{budget, environment, leftovers, outcome, secrets, signals, wire};
+use crate::{environment, leftovers, outcome, secrets, signals, wire};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
@@ -60,7 +62,6 @@ fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
 }
 
 async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
-    let budget = environment::cache_budget()?;
     let names: Vec<_> = work.plans.iter().map(Plan::run_name).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
     leftovers::free(&work.state, screen.as_ref()).await;
@@ -94,7 +95,9 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
     };
     let ended = join_all(work.plans.iter().map(build)).await;
     screen.finish();
-    budget::keep_within(budget, &shared.cache, screen.as_ref());
+    for text in keep_within_budget(&shared.cache, &BTreeSet::new()) {
+        screen.report("", &Event::Message { level: Level::Info, text });
+    }
     leftovers::free_own(&ledger, screen.as_ref()).await;
     close_ledger(&ledger, screen.as_ref());
     conclude(ended)

@@ -1,0 +1,259 @@
+//! `dsimg cache` on a small store.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Kind, Memory, Store};
+use dsimg_plan::Digest;
+
+use crate::place::{Place, Ran};
+
+const CACHE: &str = "home/.cache/dsimg";
+
+fn store(place: &Place) -> Store {
+    Store::new(&place.path(CACHE))
+}
+
+/// With a disk of 200 KB, and a memory of 1 MB. The checkpoint is made and used at this second.
+fn publish(place: &Place, id: &str, parent: Option<&str>, kind: Kind, second: i64) -> Checkpoint {
+    let store = store(place);
+    let work = place.path(&format!("{CACHE}/work"));
+    fs::create_dir_all(&work).unwrap();
+    let draft = store.draft(&work).unwrap();
+    fs::write(draft.path().join("disk.qcow2"), vec![7; 200_000]).unwrap();
+    fs::write(draft.path().join("memory"), vec![9; 1_000_000]).unwrap();
+    fs::write(draft.path().join("access.json"), "{}").unwrap();
+    let file = FileFacts { size: 0, allocated: 0, sha256: Digest::of_bytes(b"") };
+    let made = jiff::Timestamp::from_second(second).unwrap();
+    let checkpoint = Checkpoint {
+        format: 1,
+        id: id.to_owned(),
+        parent: parent.map(str::to_owned),
+        base: Base { path: "bases/b/base.qcow2".to_owned(), sha256: Digest::of_bytes(b"base") },
+        depth: 1,
+        key: Digest::of_bytes(id.as_bytes()),
+        kind,
+        label: id.rsplit('-').next().unwrap().to_owned(),
+        image: "ds".to_owned(),
+        inputs: serde_json::json!({}),
+        disk: file.clone(),
+        memory: Some(Memory { key: Digest::of_bytes(b"fit"), facts: BTreeMap::new(), file: file.clone() }),
+        access: file,
+        made,
+        notes: serde_json::Value::Null,
+    };
+    let published = store.publish(draft, checkpoint).unwrap();
+    let used = fs::File::options().write(true).open(store.folder_of(id).join("used")).unwrap();
+    used.set_modified(made.into()).unwrap();
+    published
+}
+
+/// boot ◄ apt ◄ pip, and boot ◄ r, which was used last.
+fn filled() -> Place {
+    let place = Place::new();
+    let now = jiff::Timestamp::now().as_second();
+    publish(&place, "b1-boot", None, Kind::Boot, now - 400);
+    publish(&place, "b1-apt", Some("b1-boot"), Kind::Stage, now - 300);
+    publish(&place, "b1-pip", Some("b1-apt"), Kind::Stage, now - 200);
+    publish(&place, "b2-r", Some("b1-boot"), Kind::Failed, now - 100);
+    place
+}
+
+fn ids(place: &Place) -> Vec<String> {
+    store(place).list().unwrap().checkpoints.iter().map(|checkpoint| checkpoint.id.clone()).collect()
+}
+
+fn good(place: &Place, arguments: &[&str]) -> Ran {
+    let ran = place.dsimg(arguments);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran
+}
+
+/// One byte of a file that is sealed.
+fn flip(place: &Place, path: &str) {
+    let path = place.path(&format!("{CACHE}/{path}"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0x55], 100).unwrap();
+}
+
+#[test]
+fn an_empty_cache_is_told_so() {
+    let place = Place::new();
+    assert_eq!(good(&place, &["cache", "ls"]).out, "no checkpoints in [PLACE]/home/.cache/dsimg/checkpoints\n");
+    assert_eq!(good(&place, &["cache", "prune"]).out, "nothing to remove\n");
+    assert_eq!(good(&place, &["cache", "prune", "--all"]).out, "nothing to remove\n");
+    assert_eq!(good(&place, &["cache", "verify"]).out, "nothing to verify in [PLACE]/home/.cache/dsimg\n");
+    assert!(good(&place, &["cache", "du"]).out.contains("total         0 bytes\nbudget       30.0 GiB"));
+    let json: serde_json::Value =
+        serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
+    assert_eq!(json, serde_json::json!({ "format": 1, "checkpoints": [], "damaged": [] }));
+    let ran = place.dsimg(&["cache", "rm", "x"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("error: there is no checkpoint `x`"), "{ran:?}");
+    // To look changes nothing.
+    assert!(!place.path(CACHE).exists());
+}
+
+#[test]
+fn the_list_is_a_tree() {
+    let place = filled();
+    fs::create_dir(store(&place).folder_of("torn")).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    publish(&place, "b3-lost", Some("gone"), Kind::Stage, now);
+    let shown = good(&place, &["cache", "ls"]).out;
+    let starts: Vec<_> = shown.lines().map(|line| line.split("  ds").next().unwrap().trim_end()).collect();
+    assert_eq!(starts[1], "b1-boot     boot");
+    assert_eq!(starts[2], "  b1-apt    apt");
+    assert_eq!(starts[3], "    b1-pip  pip");
+    assert_eq!(starts[4], "  b2-r      r, failed");
+    assert!(shown.contains("what they stand on is gone"), "{shown}");
+    assert!(shown.contains("torn  its checkpoint.json can't be read"), "{shown}");
+    assert!(shown.ends_with("\n5 checkpoints, 5.7 MiB\n"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
+    assert_eq!(json["checkpoints"][1]["parent"], "b1-boot");
+    assert_eq!(json["checkpoints"][3]["kind"], "failed");
+    assert_eq!(json["checkpoints"][4]["usable"], false);
+    assert_eq!(json["damaged"][0]["id"], "torn");
+}
+
+#[test]
+fn the_room_is_told_by_its_parts() {
+    let place = filled();
+    place.write(&format!("{CACHE}/downloads/a"), &"x".repeat(50_000));
+    place.write(&format!("{CACHE}/bases/k/base.qcow2"), &"x".repeat(90_000));
+    let shown = good(&place, &["cache", "du"]).out;
+    let json: serde_json::Value =
+        serde_json::from_str(&good(&place, &["cache", "du", "--format", "json"]).out).unwrap();
+    let part = |name: &str| json[name].as_u64().unwrap();
+    assert!((4_000_000..4_200_000).contains(&part("memories")), "{json}");
+    assert!((800_000..1_000_000).contains(&part("disks")), "{json}");
+    assert!(part("bases") >= 90_000 && part("downloads") >= 50_000, "{json}");
+    let parts = ["disks", "memories", "set_aside", "bases", "downloads", "tools", "work", "other"];
+    assert_eq!(parts.iter().map(|name| part(name)).sum::<u64>(), part("total"));
+    assert_eq!(part("budget"), 30 << 30);
+    assert!(shown.contains("memories      3.8 MiB  of checkpoints"), "{shown}");
+    let wrong = place.command(&["cache", "du"]).env("DSIMG_CACHE_BUDGET", "lots").output().unwrap();
+    assert_eq!(place.ran(wrong).code, Some(2));
+}
+
+#[test]
+fn pruning_drops_memories_before_disks_and_stops_at_the_budget() {
+    let place = filled();
+    assert_eq!(good(&place, &["cache", "prune"]).out, "nothing to remove\n");
+    let told = good(&place, &["cache", "prune", "--budget", "3MiB", "--dry-run"]).out;
+    assert!(told.starts_with("would remove the memory of checkpoint b1-boot (boot of ds), "), "{told}");
+    let all = store(&place).list().unwrap();
+    assert!(all.checkpoints.iter().all(|checkpoint| checkpoint.memory.is_some()));
+    let done = good(&place, &["cache", "prune", "--budget", "3MiB"]).out;
+    assert_eq!(done, told.replace("would remove", "removed").replace("would free", "freed"));
+    let left = store(&place).list().unwrap();
+    let sum: u64 = left.checkpoints.iter().map(Checkpoint::allocated).sum();
+    assert!(left.checkpoints.len() == 4 && sum <= 3 << 20, "{sum}");
+    good(&place, &["cache", "prune", "--budget", "500kB"]);
+    assert_eq!(ids(&place), ["b1-boot", "b2-r"]);
+    good(&place, &["cache", "prune", "--older-than", "50s"]);
+    assert_eq!(ids(&place), [""; 0]);
+}
+
+#[test]
+fn what_is_in_use_stays_with_what_it_stands_on() {
+    let place = filled();
+    let listing = store(&place).list().unwrap();
+    let held = store(&place).hold(&listing.chain("b1-apt").unwrap()).unwrap();
+    let ran = good(&place, &["cache", "prune", "--all"]);
+    assert_eq!(ids(&place), ["b1-boot", "b1-apt"]);
+    assert_eq!(ran.err, "checkpoint b1-apt stays: it is in use by a build or a shell\n");
+    let ran = place.dsimg(&["cache", "rm", "b1-boot"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("checkpoint b1-apt is in use"), "{ran:?}");
+    assert_eq!(ids(&place), ["b1-boot", "b1-apt"]);
+    drop(held);
+    good(&place, &["cache", "prune", "--all"]);
+    assert_eq!(ids(&place), [""; 0]);
+}
+
+#[test]
+fn a_checkpoint_goes_with_all_that_stand_on_it() {
+    let place = filled();
+    let wrong = |given: &str| {
+        let ran = place.dsimg(&["cache", "rm", given]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+        ran.err
+    };
+    assert!(wrong("b1-bot").contains("did you mean `b1-boot`?"));
+    assert!(wrong("b1").contains("give more of one of them: b1-boot, b1-apt, b1-pip"));
+    assert!(wrong("").contains("there is no checkpoint ``"));
+    // All are looked up before one is removed.
+    assert_eq!(place.dsimg(&["cache", "rm", "b2-r", "nothing"]).code, Some(2));
+    assert_eq!(ids(&place).len(), 4);
+    let out = good(&place, &["cache", "rm", "apt", "b1-pip"]).out;
+    let lines: Vec<_> = out.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(lines[..2], ["removed checkpoint b1-pip (pip of ds)", "removed checkpoint b1-apt (apt of ds)"]);
+    assert!(lines[2].starts_with("freed 2.3 MiB"), "{out}");
+    assert_eq!(ids(&place), ["b1-boot", "b2-r"]);
+}
+
+#[test]
+fn a_flipped_byte_is_found_once() {
+    let place = filled();
+    place.write(&format!("{CACHE}/bases/k/base.qcow2"), &"x".repeat(5000));
+    let sha256 = Digest::of_bytes("x".repeat(5000).as_bytes());
+    place.write(&format!("{CACHE}/bases/k/base.json"), &format!("{{\"base\": {{\"sha256\": \"{sha256}\"}}}}"));
+    let ran = good(&place, &["cache", "verify"]);
+    assert_eq!(ran.out, "as they were written: 4 checkpoints and 1 base\n");
+    assert!(ran.err.contains("verifying checkpoint b1-apt (apt of ds), 1.1 MiB\n"), "{ran:?}");
+
+    flip(&place, "checkpoints/b1-apt/disk.qcow2");
+    flip(&place, "checkpoints/b2-r/memory");
+    flip(&place, "bases/k/base.qcow2");
+    let ran = place.dsimg(&["cache", "verify"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("damaged: disk.qcow2 of checkpoint b1-apt is damaged"), "{ran:?}");
+    assert!(ran.out.contains("it or the one that stands on it makes them anew"), "{ran:?}");
+    assert!(ran.out.contains("memory of checkpoint b2-r is damaged"), "{ran:?}");
+    assert!(ran.out.contains("of base k; it is set aside, and the next build makes it anew"), "{ran:?}");
+    assert!(ran.err.contains("error: damage was found: 3 in 4 checkpoints and 1 base\n"), "{ran:?}");
+    // The disk of the one whose memory alone was damaged is there still.
+    assert_eq!(ids(&place), ["b1-boot", "b1-pip", "b2-r"]);
+
+    assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 3 checkpoints and 0 bases\n");
+    let out = good(&place, &["cache", "prune"]).out;
+    assert!(out.contains("checkpoint b1-pip (pip of ds)") && out.contains(".damaged-b1-apt, "), "{out}");
+    assert!(out.contains("bases/.damaged-k, "), "{out}");
+    assert_eq!(ids(&place), ["b1-boot", "b2-r"]);
+}
+
+#[test]
+fn a_record_that_is_damaged_is_set_aside_or_removed() {
+    for command in ["verify", "prune"] {
+        let place = filled();
+        // What lies there by mistake is left alone.
+        place.write(&format!("{CACHE}/checkpoints/notes.txt"), "mine");
+        flip(&place, "checkpoints/b1-pip/checkpoint.json");
+        let ran = place.dsimg(&["cache", command]);
+        assert!(ran.out.contains("b1-pip"), "{ran:?}");
+        assert_eq!(ids(&place), ["b1-boot", "b1-apt", "b2-r"]);
+        assert!(!store(&place).folder_of("b1-pip").exists());
+        assert_eq!(place.read(&format!("{CACHE}/checkpoints/notes.txt")), "mine");
+        assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 3 checkpoints and 0 bases\n");
+    }
+}
+
+#[test]
+fn every_option_is_in_the_docs() {
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let (_, rest) = docs.split_once("\n## cache\n").unwrap();
+    let own = rest.split("\n## ").next().unwrap();
+    let place = Place::new();
+    for command in ["ls", "du", "prune", "verify", "rm"] {
+        assert!(own.contains(&format!("`dsimg cache {command}")), "{command}");
+        let help = good(&place, &["cache", command, "-h"]).out;
+        let options = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+        for option in options.filter(|option| !option.starts_with("--help")) {
+            assert!(own.contains(option), "`{option}` of `cache {command}`");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::ledger::Ledger;
 pub struct RunContext {
     /// Unique among all builds: time, process and random digits.
     pub build_id: String,
-    /// The `name` of the `[[builder]]`.
+    /// The `name` of the `[[builder]]`, with the matrix's combination where there is one.
     pub builder: String,
     /// Where bases, downloads and tools are kept between builds.
     pub cache: PathBuf,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Takes events. One method: a new event changes one enum.
 pub trait Reporter: Send + Sync {
-    /// `builder` is the `name` of the `[[builder]]` it happened for.
+    /// `builder` is that of the [`RunContext`](crate::RunContext) it happened for.
     fn report(&self, builder: &str, event: &Event);
 }
 

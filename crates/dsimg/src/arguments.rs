@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Show what is in an image: its manifest, as people read it.
     Inspect(Inspect),
+    /// Open a shell in a throw-away machine on a checkpoint.
+    Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
     Cache(Cache),
     /// Look whether this host has what builds need, and how to install what is missing.
@@ -90,6 +92,25 @@ pub(crate) struct Build {
     pub progress: Progress,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg shell template.toml                  # where the last build failed, else at its last stage
+  dsimg shell template.toml --at python
+  echo 'pip list' | dsimg shell template.toml --at python")]
+pub(crate) struct Shell {
+    /// The template: a TOML file, see docs/template.md.
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// The stage after which the machine was saved, or in which it failed; `boot` is what is before the first.
+    #[arg(long, value_name = "STAGE")]
+    pub at: Option<String>,
+    /// The `[[builder]]`, where the template has several.
+    #[arg(long, value_name = "BUILDER")]
+    pub only: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnError {
     /// Remove it.
@@ -98,6 +119,8 @@ pub(crate) enum OnError {
     Keep,
     /// Ask at the terminal.
     Ask,
+    /// Open a shell in it, as `dsimg shell` does.
+    Shell,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

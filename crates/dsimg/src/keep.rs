@@ -27,7 +27,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// `None` where machines are removed at once.
     pub(crate) fn new(shared: &Shared<'_>, run: &RunContext) -> Option<Self> {
-        (shared.arguments.on_error != OnError::Cleanup).then(|| Self {
+        matches!(shared.arguments.on_error, OnError::Keep | OnError::Ask).then(|| Self {
             asks: shared.arguments.on_error == OnError::Ask,
             builder: run.builder.clone(),
             screen: Arc::clone(&shared.screen),

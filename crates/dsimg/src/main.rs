@@ -12,7 +12,6 @@ mod outcome;
 mod reading;
 mod secrets;
 mod signals;
-#[allow(dead_code, reason = "the command that attaches it is yet to come")]
 mod terminal;
 mod ui;
 mod wire;
@@ -46,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Doctor(arguments) => wait_for(commands::doctor::run(&arguments)),
         Command::Init(arguments) => commands::init::run(&arguments),

@@ -152,7 +152,7 @@ fn context(plan: &Plan, shared: &Shared<'_>, log: &Arc<LogFile>) -> (RunContext,
 }
 
 /// In the ledger before it is there; the mark in it lets a later run remove it with all that is in it.
-fn make_work_folder(run: &RunContext) -> Result<(), Failure> {
+pub(crate) fn make_work_folder(run: &RunContext) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |error| {
         Failure::file("cannot make the work folder", &run.work, error)
@@ -166,7 +166,7 @@ fn make_work_folder(run: &RunContext) -> Result<(), Failure> {
     std::fs::write(run.work.join(FOLDER_MARKER), "").map_err(failed)
 }
 
-fn remove_work_folder(run: &RunContext) {
+pub(crate) fn remove_work_folder(run: &RunContext) {
     let removed = std::fs::remove_dir_all(&run.work)
         .and_then(|()| run.ledger.is_gone(Resource::Folder { path: run.work.clone() }));
     if let Err(error) = removed {

@@ -12,9 +12,10 @@ use dsimg_machine::{Event, Ledger, Level};
 use dsimg_plan::{Plan, gather_inputs, make_plans};
 use dsimg_template::{Catalog, Template};
 
-use crate::arguments::{Build, OnError};
+use crate::arguments::{Build, OnError, Shell};
 use crate::commands::cache::keep_within_budget;
 use crate::commands::plan::check_only;
+use crate::commands::shell;
 use crate::failure::{Code, Failure};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
@@ -27,7 +28,12 @@ use crate::{environment, leftovers, outcome, secrets, signals, wire};
 /// The template is wrong, or one of the builds did not end with an image.
 pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
     match read_and_plan(arguments) {
-        Ok(work) => carry_out(work, arguments).await,
+        Ok(work) => match carry_out(work, arguments).await {
+            Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
+                look_into(failure, arguments).await
+            }
+            ended => ended,
+        },
         Err(failure) => {
             if arguments.json {
                 JsonLines::default().result("", &outcome::failure(&failure, None));
@@ -35,6 +41,19 @@ pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
             Err(failure)
         }
     }
+}
+
+/// A shell where the build failed; the failure is told before it, and again by the exit code.
+async fn look_into(failure: Failure, arguments: &Build) -> Result<(), Failure> {
+    ui::output::say(&failure.describe());
+    let shell = Shell {
+        template: arguments.template.clone(),
+        variables: arguments.variables.clone(),
+        at: None,
+        only: arguments.only.clone(),
+    };
+    shell::run(&shell).await?;
+    Err(failure)
 }
 
 /// What is to be built, before anything is made.
@@ -129,10 +148,15 @@ fn check_from(from: Option<&str>, plans: &[Plan]) -> Result<(), Failure> {
 
 /// A question that nobody can answer would keep a machine for ever.
 fn check_terminal(arguments: &Build) -> Result<(), Failure> {
-    if arguments.on_error != OnError::Ask || std::io::stdin().is_terminal() {
+    let what = match arguments.on_error {
+        OnError::Ask => "`--on-error ask` needs a terminal to ask at",
+        OnError::Shell => "`--on-error shell` needs a terminal",
+        OnError::Cleanup | OnError::Keep => return Ok(()),
+    };
+    if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    let failure = Failure::new(Code::Wrong, "`--on-error ask` needs a terminal to ask at");
+    let failure = Failure::new(Code::Wrong, what);
     Err(failure.with_hint("use `--on-error cleanup` or `--on-error keep`"))
 }
 
@@ -154,7 +178,7 @@ pub(crate) fn new_build_id() -> Result<String, Failure> {
     Ok(format!("{now}-{}-{:02x}{:02x}", std::process::id(), random[0], random[1]))
 }
 
-fn open_ledger(state: &Path, build_id: &str) -> Result<Arc<Ledger>, Failure> {
+pub(crate) fn open_ledger(state: &Path, build_id: &str) -> Result<Arc<Ledger>, Failure> {
     let folder = state.join("ledger");
     Ledger::open(&folder, build_id).map(Arc::new).map_err(|error| {
         Failure::file("cannot make the build's ledger in", &folder, error)
@@ -171,7 +195,7 @@ fn close_ledger(ledger: &Ledger, screen: &dyn Screen) {
     }
 }
 
-fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::file("cannot find", path, error))?;
     Ok(absolute.parent().map(Path::to_owned).unwrap_or_default())
 }

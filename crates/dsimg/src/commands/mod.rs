@@ -8,4 +8,5 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod plan;
 pub(crate) mod schema;
+pub(crate) mod shell;
 pub(crate) mod validate;

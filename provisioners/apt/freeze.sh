@@ -40,12 +40,14 @@ list_origins() { # FOLDER
   : >"$work/origins"
   for list in /var/lib/apt/lists/*_Packages /var/lib/apt/lists/*_Packages.*; do
     [[ -e $list ]] || continue
+    # Lines of packages that are not here are left without a look at their fields: there are 200 times as many.
     /usr/lib/apt/apt-helper cat-file "$list" | grep -E '^(Package|Version|Architecture): ' |
       awk -v origin="$(origin_of "$list")" '
-        FNR == NR {wanted[$0] = 1; next}
-        $1 == "Package:" {name = $2; version = arch = ""}
-        $1 == "Version:" {version = $2}
-        $1 == "Architecture:" {arch = $2}
+        FNR == NR {wanted[$0] = 1; names[substr($0, 1, index($0, "=") - 1)] = 1; next}
+        /^P/ {name = substr($0, 10); is_here = name in names; version = arch = ""; next}
+        !is_here {next}
+        /^V/ {version = substr($0, 10)}
+        /^A/ {arch = substr($0, 15)}
         version != "" && arch != "" {
           id = name "=" version ":" arch
           if (id in wanted) print id "\t" origin

@@ -5,6 +5,10 @@
 
 mod booted;
 mod command;
+mod small;
+mod tree;
 
 pub use booted::{Booted, Firmware};
 pub use command::{Outcome, build_image, cache_folder, dsimg, repository, run, wait_for};
+pub use small::{SmallTemplate, checkpoint_of, checkpoints, checkpoints_of, told};
+pub use tree::{Tree, differences, read_tree};

@@ -1,89 +1,23 @@
 //! Builds go on from checkpoints, and what comes out is what a build that ran through gives.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dsimg_tests::{Outcome, cache_folder, dsimg, run, wait_for};
-use serde_json::Value;
+use dsimg_tests::{
+    SmallTemplate, cache_folder, checkpoint_of, checkpoints, checkpoints_of, differences, dsimg, read_tree, repository,
+    run, told, wait_for,
+};
 
-const BUILDER: &str = "[[builder]]\nname = \"small\"\ntype = \"qemu\"\nmemory = \"1GiB\"\ndisk = \"8GiB\"\n";
-/// Draws a number that is another one in each run of the stage.
-const FIRST: &str = "uuid=$(cat /proc/sys/kernel/random/uuid); echo $uuid >/opt/first; echo first=$uuid";
 const SECOND: &str =
     "echo kept=$(cat /opt/first) now=$(date +%s) random=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' ')";
 
-struct Template {
-    folder: tempfile::TempDir,
-    name: String,
-    /// The first stage, which no other run has made.
-    first: String,
-}
-
-impl Template {
-    /// `name` is the image's, so that tests do not find each other's checkpoints.
-    fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        let first = format!("{FIRST}; : {}", folder.path().display());
-        Self { folder, name: name.to_owned(), first }
-    }
-
-    fn write(&self, head: &str, stages: &[(&str, &str)]) {
-        let mut text = format!("[image]\nname = \"{}\"\nversion = \"1\"\n{head}\n{BUILDER}\n", self.name);
-        for (name, line) in stages {
-            let line = line.replace('"', "\\\"");
-            text.push_str(&format!("[[provision]]\nname = \"{name}\"\ntype = \"shell\"\ninline = [\"{line}\"]\n"));
-        }
-        fs::write(self.folder.path().join("template.toml"), text).expect("the folder is ours");
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let output = self.folder.path().join("images").to_string_lossy().into_owned();
-        let template = self.folder.path().join("template.toml").to_string_lossy().into_owned();
-        let mut all = vec!["build", "--progress", "plain", "--force", "--output", &output, &template];
-        all.extend(arguments);
-        dsimg(&all)
-    }
-
-    fn build(&self, arguments: &[&str]) -> Outcome {
-        run(&mut self.command(arguments))
-    }
-
-    fn manifest(&self, image: &str) -> Value {
-        let path = self.folder.path().join("images").join(image).join("manifest.json");
-        serde_json::from_slice(&fs::read(path).expect("the manifest is there")).expect("it is JSON")
-    }
-}
-
-/// The word after `name=` in what a build printed.
-fn told(outcome: &Outcome, name: &str) -> String {
-    let start = format!("{name}=");
-    let words = outcome.stderr.split_whitespace();
-    words
-        .filter_map(|word| word.strip_prefix(&start))
-        .next_back()
-        .unwrap_or_else(|| panic!("{name}: {outcome:?}"))
-        .to_owned()
-}
-
-fn checkpoints() -> Vec<PathBuf> {
-    let store = fs::read_dir(cache_folder().join("cache/checkpoints")).into_iter().flatten().flatten();
-    store.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).map(|entry| entry.path()).collect()
-}
-
-/// Of the stage with this label, by what is written in the record.
-fn checkpoint_of(image: &str, label: &str) -> PathBuf {
-    let is_it = |path: &PathBuf| {
-        let record: Value =
-            serde_json::from_slice(&fs::read(path.join("checkpoint.json")).expect("the cache is the tests' own"))
-                .expect("the cache is the tests' own");
-        record["checkpoint"]["image"] == image && record["checkpoint"]["label"] == label
-    };
-    checkpoints().into_iter().find(is_it).unwrap_or_else(|| panic!("no checkpoint of {image} after {label}"))
-}
+/// What two builds of one template never have in common, as docs/checkpoints.md says.
+const DIFFERENT: [&str; 1] = ["var/log/"];
 
 fn flip_a_bit(file: &Path, at: u64) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("the cache is the tests' own");
@@ -95,19 +29,14 @@ fn flip_a_bit(file: &Path, at: u64) {
     file.write_all(&[byte[0] ^ 4]).expect("the cache is the tests' own");
 }
 
-fn drop_build_part(mut manifest: Value) -> Value {
-    manifest.as_object_mut().expect("a manifest is a table").remove("build");
-    manifest
-}
-
 #[test]
 fn a_changed_stage_goes_on_from_the_one_before_it() {
-    let template = Template::new("changed");
+    let template = SmallTemplate::new("changed");
     template.write("", &[("first", &template.first), ("second", SECOND)]);
     let straight = template.build(&[]).expect_success();
     let first = told(&straight, "first");
     assert_eq!(told(&straight, "kept"), first);
-    let manifest = drop_build_part(template.manifest("changed-1"));
+    let manifest = template.manifest("changed-1");
 
     let again = template.build(&[]).expect_success();
     assert!(again.stdout.contains("nothing changed") || again.stderr.contains("nothing changed"), "{again:?}");
@@ -128,12 +57,12 @@ fn a_changed_stage_goes_on_from_the_one_before_it() {
 
     template.write("", &[("first", &template.first), ("second", SECOND)]);
     template.build(&["--from", "second"]).expect_success();
-    assert_eq!(drop_build_part(template.manifest("changed-1")), manifest);
+    assert_eq!(template.manifest("changed-1"), manifest);
 }
 
 #[test]
 fn a_failed_stage_is_mended_where_it_failed() {
-    let template = Template::new("mended");
+    let template = SmallTemplate::new("mended");
     template.write("", &[("first", &template.first), ("second", "exit 3")]);
     let failed = template.build(&[]);
     failed.expect_failure(1, &["stage `second` failed"]);
@@ -145,7 +74,7 @@ fn a_failed_stage_is_mended_where_it_failed() {
 
 #[test]
 fn what_is_damaged_is_never_built_on() {
-    let template = Template::new("damaged");
+    let template = SmallTemplate::new("damaged");
     template.write("", &[("first", &template.first), ("second", SECOND)]);
     let first = told(&template.build(&[]).expect_success(), "first");
 
@@ -167,7 +96,7 @@ fn what_is_damaged_is_never_built_on() {
 
 #[test]
 fn the_combinations_of_a_matrix_share_what_they_have_in_common() {
-    let template = Template::new("matrix");
+    let template = SmallTemplate::new("matrix");
     let head = "[variables]\nset = \"a\"\n[matrix]\nset = [\"a\", \"b\"]\n";
     let tail = format!("{SECOND}; echo {{{{ set }}}} >/opt/set");
     template.write(head, &[("first", &template.first), ("second", &tail)]);
@@ -181,7 +110,7 @@ fn the_combinations_of_a_matrix_share_what_they_have_in_common() {
 
 #[test]
 fn a_build_that_is_killed_leaves_no_torn_checkpoint() {
-    let template = Template::new("killed");
+    let template = SmallTemplate::new("killed");
     let stages = [("first", template.first.as_str()), ("second", SECOND), ("third", "sleep 1"), ("fourth", "sleep 1")];
     template.write("", &stages);
     for turn in 0..4_u64 {
@@ -202,4 +131,82 @@ fn a_build_that_is_killed_leaves_no_torn_checkpoint() {
     assert!(!built.stderr.contains("set aside"), "{built:?}");
     let work = fs::read_dir(cache_folder().join("cache/work")).into_iter().flatten().count();
     assert_eq!(work, 0, "work folders are left");
+}
+
+#[test]
+fn shells_leave_a_checkpoint_as_it_was() {
+    let template = SmallTemplate::new("shells");
+    template.write("", &[("first", &template.first), ("second", SECOND)]);
+    let first = told(&template.build(&[]).expect_success(), "first");
+    let folder = checkpoint_of("shells", "first");
+    let before = digests(&folder);
+    for side_by_side in [1, 2, 2] {
+        let shells: Vec<_> = (0..side_by_side).map(|_| open_shell(&template, "first")).collect();
+        for shell in shells {
+            let ended = shell.wait_with_output().unwrap();
+            let printed = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && printed.contains(&format!("was={first}")), "{ended:?}");
+        }
+    }
+    assert_eq!(digests(&folder), before);
+    template.write("", &[("first", &template.first), ("second", &format!("{SECOND}; : again"))]);
+    assert_eq!(told(&template.build(&[]).expect_success(), "kept"), first);
+}
+
+/// One in which a file is written over.
+fn open_shell(template: &SmallTemplate, stage: &str) -> Child {
+    let mut shell = dsimg(&["shell", &template.path().to_string_lossy(), "--at", stage])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let commands = "echo was=$(cat /opt/first)\necho changed >/opt/first\nsync\nexit\n";
+    shell.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    shell
+}
+
+fn digests(folder: &Path) -> BTreeMap<String, String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let digest = |name: &String| run(Command::new("sha256sum").arg(folder.join(name))).expect_success().stdout;
+    names.map(|name| (name.clone(), digest(&name))).collect()
+}
+
+#[test]
+fn an_interrupted_build_makes_the_image_of_one_that_ran_through() {
+    let template = SmallTemplate::new("interrupted");
+    let stages = format!(
+        "[[provision]]\nname = \"tools\"\ntype = \"apt\"\npackages = [\"jq\"]\n\
+         [[provision]]\nname = \"python\"\ntype = \"pip\"\nvenv = \"/opt/venv\"\npackages = [\"idna\"]\n\
+         [[provision]]\nname = \"settings\"\ntype = \"shell\"\n\
+         inline = [\"jq -n '{{a: 1}}' >/etc/a.json; : {}\"]\n",
+        template.folder().display()
+    );
+    template.write_text("[network]\nca = \"host\"\n", &stages);
+
+    for stage in ["tools", "python"] {
+        let mut build = template.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("a checkpoint", Duration::from_secs(600), || {
+            checkpoints_of("interrupted").iter().any(|(label, _)| label == stage) || build.try_wait().unwrap().is_some()
+        });
+        build.kill().unwrap();
+        build.wait().unwrap();
+    }
+    let resumed = template.build(&[]).expect_success();
+    assert!(resumed.stderr.contains("come from the checkpoint after `python`"), "{resumed:?}");
+    let manifest = template.manifest("interrupted-1");
+    let tree = read_tree(&template.image_folder("interrupted-1").join("interrupted-1.qcow2"));
+    assert!(tree.len() > 10_000, "{} files", tree.len());
+
+    template.build(&["--no-cache"]).expect_success();
+    assert_eq!(template.manifest("interrupted-1"), manifest);
+    let straight = read_tree(&template.image_folder("interrupted-1").join("interrupted-1.qcow2"));
+    let other = differences(&tree, &straight);
+    let unexplained: Vec<_> =
+        other.iter().filter(|path| !DIFFERENT.iter().any(|known| path.starts_with(known))).collect();
+    assert!(unexplained.is_empty(), "{unexplained:#?}");
+    let docs = fs::read_to_string(repository().join("docs/checkpoints.md")).unwrap();
+    for path in DIFFERENT {
+        assert!(docs.contains(&format!("`/{path}`")), "docs/checkpoints.md does not name /{path}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::output::OutputFolder;
 use crate::prepare::prepare;
 use crate::record::{Outcome, write_manifest};
 use crate::save::{Notes, Point, Saver};
-use crate::stages::{StageSetting, run_last_stage, run_stage, tidy_after};
+use crate::stages::{DROP_CACHES, StageSetting, run_last_stage, run_stage, tidy_after};
 use crate::start::{Policy, Started, Wanted, start_from_deepest_checkpoint};
 use crate::timings::Timings;
 use crate::upload::Sources;
@@ -153,23 +153,25 @@ async fn provision(
     let setting = StageSetting { sources: job.sources, image_folder: output.path(), run };
     let (last, stages) = job.plan.stages.split_last().expect("every plan ends with the hygiene stage");
     let count = job.plan.stages.len();
-    let mut notes = notes_of(start.checkpoint);
-    timings.take_in(&notes.stages);
+    let mut notes = start.checkpoint.and_then(Notes::of).unwrap_or_default();
+    if let Some(checkpoint) = start.checkpoint {
+        timings.resume(&checkpoint.label, &notes.stages);
+    }
     tell_start(start.checkpoint, done, count, run);
 
     let mut guest = Guest::new(machine, start.session, preparation, run);
-    if start.checkpoint.is_none() {
-        let plan = job.plan;
-        guest.drop_caches().await?;
-        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &plan.disk_inputs };
-        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, (&notes, None), run)).await?;
-    }
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
-    if start.checkpoint.is_none_or(|checkpoint| checkpoint.kind == Kind::Boot) {
-        notes = freeze(&guest, notes, None, "", timings, run).await?;
+    let mut lock = start.lock;
+    if start.checkpoint.is_none() {
+        // Taken before those who wait for the boot find it: what comes after it is made once, too.
+        let next = stages.first().map(|stage| saver.lock_stage(&stage.key)).transpose()?.flatten();
+        let lock = std::mem::replace(&mut lock, next);
+        let plan = job.plan;
+        notes = freeze(&guest, notes, None, DROP_CACHES, timings, run).await?;
+        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &plan.disk_inputs };
+        timings.phase(Phase::Checkpoint, run, saver.save(machine, point, (&notes, lock), run)).await?;
     }
 
-    let mut lock = start.lock;
     for (index, stage) in stages.iter().enumerate().skip(done) {
         if index > done {
             // Where another build is at it, too, both go on: each has its own machine.
@@ -189,10 +191,6 @@ async fn provision(
     }
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
     Ok(Outcome { packages: notes.packages, system: notes.system, artifacts: Vec::new() })
-}
-
-fn notes_of(checkpoint: Option<&Checkpoint>) -> Notes {
-    checkpoint.and_then(|checkpoint| serde_json::from_value(checkpoint.notes.clone()).ok()).unwrap_or_default()
 }
 
 fn tell_start(checkpoint: Option<&Checkpoint>, done: usize, count: usize, run: &RunContext) {

@@ -10,7 +10,7 @@ use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand
 use dsimg_plan::Digest;
 
 use crate::error::BuildError;
-use crate::stages::{DROP_CACHES, Ended};
+use crate::stages::Ended;
 
 /// How long a guest may take from the order to reboot until its ssh connection ends.
 const GOING_DOWN: Duration = Duration::from_secs(180);
@@ -75,14 +75,6 @@ impl<'a> Guest<'a> {
     /// The guest does not take it.
     pub(crate) async fn bring(&self, archive: &Path, to: &str) -> Result<(), BuildError> {
         until_cancelled(self.run, self.machine.bring(self.session(), archive, to)).await
-    }
-
-    /// Makes the machine's memory small before it is saved.
-    ///
-    /// # Errors
-    /// The machine goes away.
-    pub(crate) async fn drop_caches(&self) -> Result<(), BuildError> {
-        self.read(&RemoteCommand::bash(DROP_CACHES)).await.map(drop)
     }
 
     /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:

@@ -1,6 +1,6 @@
 //! The machine is saved after each stage, while the build goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Hold, Kind, Memory, StageLock, Store, StoreError};
 use dsimg_machine::{BaseImage, Machine, MemoryFit, RunContext};
@@ -12,6 +12,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::BuildError;
 
+/// Layers that a disk may stand on. Each one is looked into for what is in none above it.
+const LONGEST_CHAIN: u32 = 16;
+
 /// What a build knows at a checkpoint beside the machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
@@ -19,6 +22,15 @@ pub(crate) struct Notes {
     pub(crate) system: SystemFacts,
     /// How long each stage took, in milliseconds.
     pub(crate) stages: Vec<(String, u64)>,
+}
+
+impl Notes {
+    /// Those of a checkpoint; `None`: written by another dsimg in a form that this one does not know.
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Option<Self> {
+        let notes: Self = serde_json::from_value(checkpoint.notes.clone()).ok()?;
+        // Those of the boot were not written once.
+        (!notes.system.os.is_empty()).then_some(notes)
+    }
 }
 
 /// A point of the build to save.
@@ -120,12 +132,12 @@ impl<'a> Saver<'a> {
     ) -> Result<(), BuildError> {
         self.settle().await?;
         let draft = self.store.draft(&run.work)?;
-        let parent = match &self.last {
-            Some(parent) => self.store.folder_of(&parent.id).join(dsimg_machine::checkpoint::DISK),
-            None => self.base_path.clone(),
-        };
-        machine.save(draft.path(), &parent, self.memory.is_some()).await?;
-        let checkpoint = self.describe(point, notes, run);
+        machine.save(draft.path(), &self.parent_as_written(), self.memory.is_some()).await?;
+        let mut checkpoint = self.describe(point, notes, run);
+        if checkpoint.depth > LONGEST_CHAIN {
+            machine.flatten(draft.path(), &self.parent(), (&self.base_path, &self.base_as_written())).await?;
+            (checkpoint.parent, checkpoint.depth) = (None, 1);
+        }
         let store = self.store.clone();
         self.publishing = Some(spawn_blocking(move || {
             let published = store.publish(draft, checkpoint);
@@ -134,6 +146,27 @@ impl<'a> Saver<'a> {
             published
         }));
         Ok(())
+    }
+
+    /// What the machine's disk stood on when it was saved last.
+    fn parent(&self) -> PathBuf {
+        match &self.last {
+            Some(parent) => self.store.folder_of(&parent.id).join(dsimg_machine::checkpoint::DISK),
+            None => self.base_path.clone(),
+        }
+    }
+
+    /// The same as the layer's header names it: by its way from the layer's folder, so that a cache can be moved.
+    fn parent_as_written(&self) -> PathBuf {
+        match &self.last {
+            Some(parent) => Path::new("..").join(&parent.id).join(dsimg_machine::checkpoint::DISK),
+            None => self.base_as_written(),
+        }
+    }
+
+    fn base_as_written(&self) -> PathBuf {
+        // `checkpoints` and the layer's own folder. A path that is absolute replaces them.
+        Path::new("../..").join(&self.base.path)
     }
 
     fn describe(&self, point: Point<'_>, notes: &Notes, run: &RunContext) -> Checkpoint {

@@ -1,8 +1,9 @@
 //! Where a build's machine comes from: the deepest checkpoint that fits, or the base.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dsimg_checkpoint::{Checkpoint, Hold, Listing, StageLock, Store, StoreError};
+use dsimg_checkpoint::{Checkpoint, Draft, Hold, Listing, StageLock, Store, StoreError};
+use dsimg_machine::checkpoint::MEMORY;
 use dsimg_machine::{BaseImage, Builder, Machine, MemoryFit, RunContext, SavedMachine, Session};
 use dsimg_plan::{Digest, Plan};
 use dsimg_template::secret;
@@ -12,6 +13,7 @@ use crate::error::BuildError;
 use crate::execute::Job;
 use crate::guest::{settle, until_cancelled, wake};
 use crate::outlook::reason;
+use crate::save::Notes;
 
 /// Between two looks whether another build is done with the same stage.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -109,7 +111,7 @@ fn after_failure(
         BuildError::Store(StoreError::Gone { .. } | StoreError::InUse { .. }) => Ok(with_memory),
         BuildError::Store(StoreError::Damaged(damage)) => {
             run.warn(format!("{damage}; it is set aside, and what it held is made anew"));
-            let only_memory = damage.id == checkpoint.id && damage.file == dsimg_machine::checkpoint::MEMORY;
+            let only_memory = damage.id == checkpoint.id && damage.is_of_memory();
             if !only_memory || store.drop_memory(checkpoint).is_err() {
                 store.set_aside(&damage.id)?;
             }
@@ -167,7 +169,9 @@ pub fn deepest<'l>(
         return None;
     }
     let stages = &plan.stages[..reusable_stages(plan, policy)];
-    let found: Vec<_> = stages.iter().map(|stage| listing.find(&stage.key, base)).collect();
+    // One whose notes can't be read could be built on, but not told of in the manifest.
+    let find = |key| listing.find(key, base).filter(|checkpoint| Notes::of(checkpoint).is_some());
+    let found: Vec<_> = stages.iter().map(|stage| find(&stage.key)).collect();
     // A stage that got old takes along all that were made after it.
     let is_old = |(index, checkpoint): (usize, &Option<&Checkpoint>)| {
         let (Some(checkpoint), Some(limit)) = (checkpoint, stages[index].refresh) else { return false };
@@ -175,7 +179,7 @@ pub fn deepest<'l>(
     };
     let fresh = found.iter().enumerate().position(|(index, found)| is_old((index, found))).unwrap_or(found.len());
     let of_stage = found[..fresh].iter().enumerate().rev().find_map(|(index, found)| Some((index + 1, (*found)?)));
-    of_stage.or_else(|| Some((0, listing.find(&plan.disk_key, base)?)))
+    of_stage.or_else(|| Some((0, find(&plan.disk_key)?)))
 }
 
 /// Of the plan's beginning, how many stages may be taken from a checkpoint.
@@ -231,10 +235,15 @@ pub async fn open_checkpoint(
     let chain = listing.chain(&checkpoint.id).unwrap_or_default();
     let holds = store.hold(&chain)?;
     store.touch(&checkpoint.id);
-    let saved = saved_machine(store, memory, checkpoint, run);
-    let (reader, members) = (store.clone(), chain.iter().copied().cloned().collect::<Vec<_>>());
+    let mut saved = saved_machine(store, memory, checkpoint, run);
     let with_memory = saved.memory.is_some();
-    let verifying = spawn_blocking(move || verify(&reader, &members, with_memory));
+    // Gone when the machine has read it.
+    let unpacked = if with_memory { unpack(store, checkpoint, run).await? } else { None };
+    saved.memory = unpacked.as_ref().map(|draft| draft.path().join(MEMORY)).or(saved.memory);
+    let (reader, members) = (store.clone(), chain.iter().copied().cloned().collect::<Vec<_>>());
+    // One that was unpacked was checked by it.
+    let reads_memory = with_memory && unpacked.is_none();
+    let verifying = spawn_blocking(move || verify(&reader, &members, reads_memory));
     let machine = match builder.resume(&saved, plan, run).await {
         Ok(machine) => machine,
         Err(error) => {
@@ -283,6 +292,31 @@ fn saved_machine(store: &Store, wanted: Option<&MemoryFit>, checkpoint: &Checkpo
     SavedMachine::in_folder(&folder, fits)
 }
 
+/// The memory of a checkpoint that is held, in the build's work folder, where the store keeps it compressed.
+async fn unpack(store: &Store, checkpoint: &Checkpoint, run: &RunContext) -> Result<Option<Draft>, BuildError> {
+    if !store.is_compressed(&checkpoint.id) {
+        return Ok(None);
+    }
+    let draft = store.draft(&run.work)?;
+    let start = Instant::now();
+    let unpacking = spawn_blocking({
+        let (store, checkpoint, cancel) = (store.clone(), checkpoint.clone(), run.cancel.clone());
+        move || {
+            store.unpack_memory(&checkpoint, draft.path(), || cancel.is_cancelled())?;
+            Ok::<_, StoreError>(draft)
+        }
+    });
+    match unpacking.await.map_err(|_| BuildError::Cancelled)? {
+        Err(_) if run.cancel.is_cancelled() => Err(BuildError::Cancelled),
+        Err(error) => Err(error.into()),
+        Ok(draft) => {
+            let (name, seconds) = (&checkpoint.label, start.elapsed().as_secs_f64());
+            run.info(format!("the memory saved after `{name}` was compressed: unpacked in {seconds:.1} s"));
+            Ok(Some(draft))
+        }
+    }
+}
+
 /// All layers that the machine stands on, and the memory it is started with.
 fn verify(store: &Store, chain: &[Checkpoint], with_memory: bool) -> Result<(), BuildError> {
     for checkpoint in chain {
@@ -294,3 +328,6 @@ fn verify(store: &Store, chain: &[Checkpoint], with_memory: bool) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,13 @@ pub(crate) struct Timings {
     started: Instant,
     phases: Vec<(Phase, Duration)>,
     stages: Vec<(String, Duration)>,
+    resumed_after: Option<String>,
 }
 
 impl Timings {
     #[must_use]
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), phases: Vec::new(), stages: Vec::new() }
+        Self { started: Instant::now(), phases: Vec::new(), stages: Vec::new(), resumed_after: None }
     }
 
     /// Waits for the future as a part of this phase; one that comes several times is summed.
@@ -65,8 +66,9 @@ impl Timings {
         self.stages.iter().map(|(label, time)| (label.clone(), ms(*time))).collect()
     }
 
-    /// Takes in the stages that the machine was started with.
-    pub(crate) fn take_in(&mut self, stages: &[(String, u64)]) {
+    /// Takes in the stages that the machine was started with; `after` is the last of them, or `boot`.
+    pub(crate) fn resume(&mut self, after: &str, stages: &[(String, u64)]) {
+        self.resumed_after = Some(after.to_owned());
         self.stages.extend(stages.iter().map(|(label, time)| (label.clone(), Duration::from_millis(*time))));
     }
 
@@ -77,7 +79,12 @@ impl Timings {
         let name = |phase: &Phase| phase.describe().to_owned();
         let phases = self.phases.iter().map(|(phase, time)| manifest::Duration { name: name(phase), ms: ms(*time) });
         let stages = self.stages.iter().map(|(label, time)| manifest::Duration { name: label.clone(), ms: ms(*time) });
-        manifest::Durations { total_ms: ms(self.started.elapsed()), phases: phases.collect(), stages: stages.collect() }
+        manifest::Durations {
+            total_ms: ms(self.started.elapsed()),
+            phases: phases.collect(),
+            stages: stages.collect(),
+            resumed_after: self.resumed_after,
+        }
     }
 }
 

@@ -11,16 +11,50 @@ use sha2::{Digest as _, Sha256};
 use crate::checkpoint::FileFacts;
 
 /// What is hashed at once. A block of zeros is left out, so that it is no matter whether it is a hole.
-const BLOCK: usize = 1 << 16;
+pub(crate) const BLOCK: usize = 1 << 16;
 /// What is read at once.
 const PIECE: usize = 1 << 20;
 
-/// Reads the file, but not its holes: sha256 over offset and content of each block that is not all zeros, and the size.
+/// Reads the file, but not its holes: sha256 over the size, and over offset and content of each block that is not all
+/// zeros.
 pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
     let metadata = file.metadata()?;
     let size = metadata.len();
-    let mut hasher = Sha256::new();
-    hasher.update(size.to_le_bytes());
+    let mut hasher = SparseHasher::new(size);
+    for_each_block(file, size, |offset, block| {
+        hasher.update(offset, block);
+        Ok(())
+    })?;
+    Ok(FileFacts { size, allocated: metadata.blocks() * 512, sha256: hasher.digest() })
+}
+
+/// Takes the blocks in the order in which they lie.
+pub(crate) struct SparseHasher(Sha256);
+
+impl SparseHasher {
+    pub(crate) fn new(size: u64) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(size.to_le_bytes());
+        Self(hasher)
+    }
+
+    pub(crate) fn update(&mut self, offset: u64, block: &[u8]) {
+        self.0.update(offset.to_le_bytes());
+        self.0.update(block);
+    }
+
+    pub(crate) fn digest(self) -> Digest {
+        Digest::of_hasher(self.0)
+    }
+}
+
+/// The blocks that are not all zeros, with their offsets; holes are not read. All are of [`BLOCK`] bytes but one at the
+/// end of the file.
+pub(crate) fn for_each_block(
+    file: &File,
+    size: u64,
+    mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     let mut at = 0;
     while let Some((start, end)) = next_data(file, at, size)? {
@@ -30,15 +64,14 @@ pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
             file.read_exact_at(&mut buffer[..wanted], place)?;
             for (index, block) in buffer[..wanted].chunks(BLOCK).enumerate() {
                 if block.iter().any(|byte| *byte != 0) {
-                    hasher.update((place + (index * BLOCK) as u64).to_le_bytes());
-                    hasher.update(block);
+                    take(place + (index * BLOCK) as u64, block)?;
                 }
             }
             place += wanted as u64;
         }
         at = place;
     }
-    Ok(FileFacts { size, allocated: metadata.blocks() * 512, sha256: Digest::of_hasher(hasher) })
+    Ok(())
 }
 
 /// The next run of data from `at` on.

@@ -6,9 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::listing::Listing;
+use crate::packing::Packing;
 
 /// A point of failure is looked into soon or never.
 const FAILED_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// A memory that is used each day is not worth the time to unpack it.
+const PLAIN_LIFE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the store may hold.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +38,7 @@ pub enum Eviction {
 pub fn evict(listing: &Listing, used: &BTreeMap<String, Timestamp>, now: Timestamp, policy: &Policy) -> Vec<Eviction> {
     let mut left = Left::new(listing, used, policy);
     let failed_life = policy.older_than.map_or(FAILED_LIFE, |limit| limit.min(FAILED_LIFE));
-    left.remove_where(|checkpoint, _| listing.chain(&checkpoint.id).is_none());
+    left.remove_where(|checkpoint, _| listing.is_lost(checkpoint));
     left.remove_where(|checkpoint, used| checkpoint.kind == Kind::Failed && now.duration_since(used) > failed_life);
     if let Some(limit) = policy.older_than {
         left.remove_where(|_, used| now.duration_since(used) > limit);
@@ -46,8 +50,28 @@ pub fn evict(listing: &Listing, used: &BTreeMap<String, Timestamp>, now: Timesta
     left.evicted
 }
 
+/// Those whose memory is to be compressed: kept plain, though nobody used it for a day. The longest unused first.
+#[must_use]
+pub fn to_compress<'a>(
+    listing: &'a Listing,
+    used: &BTreeMap<String, Timestamp>,
+    now: Timestamp,
+) -> Vec<&'a Checkpoint> {
+    let last_used = |checkpoint: &Checkpoint| used.get(&checkpoint.id).copied().unwrap_or(checkpoint.made);
+    let is_one = |checkpoint: &&Checkpoint| {
+        checkpoint.memory.is_some()
+            && listing.packing(&checkpoint.id) == Packing::Plain
+            && now.duration_since(last_used(checkpoint)) > PLAIN_LIFE
+    };
+    let mut found: Vec<_> = listing.checkpoints.iter().filter(is_one).collect();
+    found.sort_by_key(|checkpoint| last_used(checkpoint));
+    found
+}
+
 /// What is there after the evictions decided until now.
 struct Left<'a> {
+    /// What others stand on that can't go before it.
+    kept_parents: BTreeSet<&'a str>,
     /// The longest unused first.
     checkpoints: Vec<(&'a Checkpoint, Timestamp)>,
     keep: BTreeSet<&'a str>,
@@ -64,7 +88,8 @@ impl<'a> Left<'a> {
         let chains = policy.keep.iter().filter_map(|id| listing.chain(id)).flatten();
         let keep =
             chains.map(|checkpoint| checkpoint.id.as_str()).chain(policy.keep.iter().map(String::as_str)).collect();
-        Self { checkpoints, keep, without_memory: BTreeSet::new(), evicted: Vec::new() }
+        let kept_parents = listing.newer.iter().filter_map(|newer| newer.parent.as_deref()).collect();
+        Self { kept_parents, checkpoints, keep, without_memory: BTreeSet::new(), evicted: Vec::new() }
     }
 
     fn allocated(&self) -> u64 {
@@ -107,7 +132,10 @@ impl<'a> Left<'a> {
             self.checkpoints.iter().filter_map(|(checkpoint, _)| checkpoint.parent.as_deref()).collect();
         self.checkpoints.iter().position(|(checkpoint, used)| {
             let id = checkpoint.id.as_str();
-            !parents.contains(id) && !self.keep.contains(id) && goes(checkpoint, *used)
+            !parents.contains(id)
+                && !self.kept_parents.contains(id)
+                && !self.keep.contains(id)
+                && goes(checkpoint, *used)
         })
     }
 
@@ -123,6 +151,7 @@ impl<'a> Left<'a> {
 mod tests {
     use super::*;
     use crate::checkpoint::{FileFacts, Memory};
+    use crate::listing::Newer;
     use crate::listing::tests::{checkpoint, digest};
 
     /// Each 10 bytes of disk and 100 of memory; used at the second given.
@@ -133,7 +162,7 @@ mod tests {
             Checkpoint { memory: Some(memory), ..checkpoint(id, *parent, id) }
         });
         let used = checkpoints.iter().map(|(id, _, at)| ((*id).to_owned(), Timestamp::from_second(*at).unwrap()));
-        (Listing { checkpoints: made.collect(), damaged: vec![] }, used.collect())
+        (Listing { checkpoints: made.collect(), ..Listing::default() }, used.collect())
     }
 
     fn at(second: i64) -> Timestamp {
@@ -183,5 +212,31 @@ mod tests {
             store(&[("boot", None, 100_000), ("lost", Some("gone"), 100_000), ("failed", Some("boot"), 0)]);
         listing.checkpoints[2].kind = Kind::Failed;
         assert_eq!(words(&evict(&listing, &used, at(100_000), &Policy::default())), ["lost", "failed"]);
+    }
+
+    #[test]
+    fn what_a_newer_dsimg_stands_on_stays_and_what_stands_on_it_is_no_orphan() {
+        let (mut listing, used) =
+            store(&[("boot", None, 0), ("apt", Some("boot"), 0), ("pip", Some("boot"), 0), ("on", Some("new"), 0)]);
+        listing.newer = vec![Newer { id: "new".to_owned(), parent: Some("apt".to_owned()), format: 2 }];
+        assert_eq!(words(&evict(&listing, &used, at(10), &Policy::default())), [""; 0]);
+        let old = Policy { older_than: Some(SignedDuration::from_secs(5)), ..Policy::default() };
+        assert_eq!(words(&evict(&listing, &used, at(10), &old)), ["pip", "on"]);
+    }
+
+    #[test]
+    fn memories_that_nobody_used_for_a_day_are_compressed_once() {
+        let day = 24 * 60 * 60;
+        let (mut listing, used) =
+            store(&[("boot", None, 20), ("apt", None, 10), ("pip", None, 30), ("r", None, 0), ("no", None, 0)]);
+        listing.checkpoints[4].memory = None;
+        let tried = listing.checkpoints.remove(3);
+        listing.add(tried, Packing::NotWorthwhile);
+        let ids = |now| -> Vec<_> {
+            to_compress(&listing, &used, at(now)).into_iter().map(|checkpoint| checkpoint.id.as_str()).collect()
+        };
+        assert_eq!(ids(day + 10), [""; 0]);
+        assert_eq!(ids(day + 30), ["apt", "boot"]);
+        assert_eq!(ids(2 * day), ["apt", "boot", "pip"]);
     }
 }

@@ -9,11 +9,13 @@ mod digest;
 mod eviction;
 mod listing;
 mod locks;
+mod packing;
 mod store;
 
 pub use checkpoint::{Base, Checkpoint, FileFacts, Kind, Memory};
 pub use differences::differences;
-pub use eviction::{Eviction, Policy, evict};
-pub use listing::{Damaged, Listing};
+pub use eviction::{Eviction, Policy, evict, to_compress};
+pub use listing::{Listing, Newer};
 pub use locks::{Hold, StageLock};
-pub use store::{Damage, Draft, Store, StoreError};
+pub use packing::Packing;
+pub use store::{Compressed, Damage, Draft, Leftover, Store, StoreError};

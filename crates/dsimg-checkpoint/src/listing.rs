@@ -1,26 +1,48 @@
 //! All checkpoints of a store at one moment, and what follows from that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dsimg_plan::Digest;
 
 use crate::checkpoint::{Checkpoint, Kind};
+use crate::packing::Packing;
+use crate::store::Damage;
 
 /// Sorted by the time they were made.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     pub checkpoints: Vec<Checkpoint>,
-    pub damaged: Vec<Damaged>,
+    /// Whose record can't be trusted, or whose files are not all there. One whose memory alone is missing is among the
+    /// checkpoints too: its disk is good.
+    pub damaged: Vec<Damage>,
+    pub newer: Vec<Newer>,
+    /// By checkpoint; of the others it is plain.
+    pub packing: BTreeMap<String, Packing>,
 }
 
-/// A folder whose `checkpoint.json` can't be trusted.
+/// One that a newer dsimg has made: nothing more is known of it here, and it is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damaged {
+pub struct Newer {
     pub id: String,
-    pub why: String,
+    /// What it stands on, if that is still said in the same way.
+    pub parent: Option<String>,
+    pub format: u32,
 }
 
 impl Listing {
+    pub(crate) fn add(&mut self, checkpoint: Checkpoint, packing: Packing) {
+        if !packing.is_plain() {
+            self.packing.insert(checkpoint.id.clone(), packing);
+        }
+        self.checkpoints.push(checkpoint);
+    }
+
+    /// How its memory lies in the store.
+    #[must_use]
+    pub fn packing(&self, id: &str) -> Packing {
+        self.packing.get(id).copied().unwrap_or_default()
+    }
+
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Checkpoint> {
         self.checkpoints.iter().find(|checkpoint| checkpoint.id == id)
@@ -73,8 +95,9 @@ impl Listing {
         while at < found.len() {
             let parent = found[at].clone();
             // One that stands on itself is there already.
-            let new = self.children(&parent).filter(|child| !found.contains(&child.id));
-            let new: Vec<_> = new.map(|child| child.id.clone()).collect();
+            let newer = self.newer.iter().filter(|newer| newer.parent.as_ref() == Some(&parent));
+            let children = self.children(&parent).map(|child| &child.id).chain(newer.map(|newer| &newer.id));
+            let new: Vec<_> = children.filter(|id| !found.contains(id)).cloned().collect();
             found.extend(new);
             at += 1;
         }
@@ -84,8 +107,25 @@ impl Listing {
     /// Those that nothing can be made of: a parent is gone.
     #[must_use]
     pub fn orphans(&self) -> BTreeSet<String> {
-        let lost = self.checkpoints.iter().filter(|checkpoint| self.chain(&checkpoint.id).is_none());
+        let lost = self.checkpoints.iter().filter(|checkpoint| self.is_lost(checkpoint));
         lost.map(|checkpoint| checkpoint.id.clone()).collect()
+    }
+
+    /// Whether it is of use to no dsimg. One that stands on what a newer dsimg has made is of use to that.
+    pub(crate) fn is_lost(&self, checkpoint: &Checkpoint) -> bool {
+        if self.chain(&checkpoint.id).is_some() {
+            return false;
+        }
+        let mut at = checkpoint;
+        for _ in 0..=self.checkpoints.len() {
+            let Some(parent) = &at.parent else { return true };
+            if self.newer.iter().any(|newer| newer.id == *parent) {
+                return false;
+            }
+            let Some(below) = self.get(parent) else { return true };
+            at = below;
+        }
+        true
     }
 
     /// The newest of this image's stage: what a changed stage is compared with.
@@ -138,7 +178,7 @@ pub(crate) mod tests {
             checkpoint("pip-2", Some("gone"), "pip"),
             checkpoint("other", Some("boot"), "other"),
         ];
-        Listing { checkpoints, damaged: vec![] }
+        Listing { checkpoints, ..Listing::default() }
     }
 
     fn ids(checkpoints: &[&Checkpoint]) -> Vec<String> {
@@ -169,8 +209,20 @@ pub(crate) mod tests {
 
     #[test]
     fn one_that_stands_on_itself_is_not_whole() {
-        let listing = Listing { checkpoints: vec![checkpoint("a", Some("a"), "a")], damaged: vec![] };
+        let listing = Listing { checkpoints: vec![checkpoint("a", Some("a"), "a")], ..Listing::default() };
         assert_eq!(listing.chain("a"), None);
         assert_eq!(listing.subtree("a"), ["a"]);
+    }
+
+    #[test]
+    fn what_a_newer_dsimg_made_takes_part() {
+        let mut listing = listing();
+        let newer =
+            |id: &str, parent: &str| Newer { id: id.to_owned(), parent: Some(parent.to_owned()), format: FORMAT + 1 };
+        listing.newer = vec![newer("new", "pip"), newer("gone", "boot")];
+        assert_eq!(listing.subtree("apt"), ["apt", "pip", "new"]);
+        assert_eq!(listing.subtree("gone"), ["gone", "pip-2"]);
+        assert_eq!(listing.orphans(), BTreeSet::new());
+        assert_eq!(listing.chain("pip-2"), None);
     }
 }

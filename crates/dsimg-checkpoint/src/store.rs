@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 
 use dsimg_plan::Digest;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::checkpoint::{Checkpoint, FORMAT, FileFacts};
 use crate::digest;
-use crate::listing::{Damaged, Listing};
+use crate::listing::Listing;
 use crate::locks::{Hold, StageLock};
+use crate::packing::Packing;
+
+mod memory;
+mod record;
+mod sweep;
+
+pub use memory::Compressed;
+use record::{Stored, Unread};
+pub use sweep::Leftover;
 
 const DISK: &str = "disk.qcow2";
 const MEMORY: &str = "memory";
@@ -23,6 +30,8 @@ const RECORD: &str = "checkpoint.json";
 /// Its time is that of the last use.
 const USED: &str = "used";
 const LOCKS: &str = ".locks";
+/// How the names of the locks of stages begin.
+const STAGE: &str = "stage-";
 const TRASH: &str = ".trash-";
 const DAMAGED: &str = ".damaged-";
 
@@ -48,6 +57,18 @@ pub struct Damage {
     pub what: String,
 }
 
+impl Damage {
+    fn of_record(id: &str, unread: &Unread) -> Self {
+        Self { id: id.to_owned(), file: RECORD.to_owned(), what: unread.what() }
+    }
+
+    /// The disk is good without it.
+    #[must_use]
+    pub fn is_of_memory(&self) -> bool {
+        self.file == MEMORY || self.file == memory::PACKED
+    }
+}
+
 /// `<cache>/checkpoints`
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -67,12 +88,14 @@ impl Draft {
     }
 }
 
-/// `checkpoint.json`: the digest is over the record's own bytes, so that no flipped bit in it goes unseen.
-#[derive(Serialize, Deserialize)]
-struct Record<'a> {
-    sha256: Digest,
-    #[serde(borrow)]
-    checkpoint: &'a RawValue,
+/// One folder of the store, without its files being read.
+#[derive(Debug)]
+enum Look {
+    Whole(Stored),
+    /// Its memory is not there as the record says; the disk is.
+    WithoutMemory(Stored, Damage),
+    Damaged(Damage),
+    Unread(Unread),
 }
 
 impl Store {
@@ -105,19 +128,52 @@ impl Store {
         let mut listing = Listing::default();
         for entry in entries {
             let id = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if id.starts_with('.') {
+            // A file that lies among them is not theirs.
+            if id.starts_with('.') || !self.folder_of(&id).is_dir() {
                 continue;
             }
-            match read_record(&self.folder_of(&id).join(RECORD), &id) {
-                Ok(checkpoint) => listing.checkpoints.push(checkpoint),
-                // Removed since the folder was read.
-                Err(_) if !self.folder_of(&id).exists() => {}
-                Err(why) => listing.damaged.push(Damaged { id, why }),
+            match self.look(&id) {
+                None => {}
+                Some(Look::Whole(stored)) => listing.add(stored.checkpoint, stored.packing),
+                Some(Look::WithoutMemory(stored, damage)) => {
+                    listing.add(stored.checkpoint, stored.packing);
+                    listing.damaged.push(damage);
+                }
+                Some(Look::Damaged(damage)) => listing.damaged.push(damage),
+                Some(Look::Unread(Unread::Newer(newer))) => listing.newer.push(newer),
+                Some(Look::Unread(unread)) => listing.damaged.push(Damage::of_record(&id, &unread)),
             }
         }
         listing.checkpoints.sort_by(|a, b| (a.made, &a.id).cmp(&(b.made, &b.id)));
         listing.damaged.sort_by(|a, b| a.id.cmp(&b.id));
+        listing.newer.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listing)
+    }
+
+    /// `None` when it is gone.
+    fn look(&self, id: &str) -> Option<Look> {
+        let folder = self.folder_of(id);
+        let mut before = None;
+        loop {
+            let stored = match record::read(&folder, id) {
+                Ok(stored) => stored,
+                // Removed since the store was read.
+                Err(_) if !folder.exists() => return None,
+                Err(unread) => return Some(Look::Unread(unread)),
+            };
+            let damage = find_missing(&folder, &stored);
+            match damage {
+                None => return Some(Look::Whole(stored)),
+                // Else another may have removed what the record, which was read before, does not name any more.
+                Some(damage) if before.as_ref() == Some(&stored) => {
+                    return Some(match damage.is_of_memory() {
+                        true => Look::WithoutMemory(stored, damage),
+                        false => Look::Damaged(damage),
+                    });
+                }
+                Some(_) => before = Some(stored),
+            }
+        }
     }
 
     /// A folder below `work`, which is on the same file system as the store.
@@ -152,7 +208,8 @@ impl Store {
             ..checkpoint
         };
         write_new(&folder.join(USED), b"").map_err(failed)?;
-        write_new(&folder.join(RECORD), &record(&checkpoint)?).map_err(failed)?;
+        let stored = Stored { checkpoint, packing: Packing::Plain };
+        write_new(&folder.join(RECORD), &record::text(&stored)?).map_err(failed)?;
         sync_folder(folder).map_err(failed)?;
         if place.exists() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
@@ -161,7 +218,7 @@ impl Store {
         // It is not there any more under the name by which it would be removed.
         let _old_name = draft.folder.keep();
         sync_folder(&self.folder).map_err(failed)?;
-        Ok(checkpoint)
+        Ok(stored.checkpoint)
     }
 
     /// Reads all files back.
@@ -170,32 +227,21 @@ impl Store {
     /// The first that is not as it was written.
     pub fn verify(&self, checkpoint: &Checkpoint) -> Result<(), Damage> {
         let folder = self.folder_of(&checkpoint.id);
-        if let Err(why) = read_record(&folder.join(RECORD), &checkpoint.id) {
-            return Err(Damage { id: checkpoint.id.clone(), file: RECORD.to_owned(), what: why });
-        }
+        record::read(&folder, &checkpoint.id).map_err(|unread| Damage::of_record(&checkpoint.id, &unread))?;
         self.verify_disk(checkpoint)?;
         self.verify_memory(checkpoint)?;
-        self.verify_file(checkpoint, ACCESS, &checkpoint.access)
+        self.verify_file(&checkpoint.id, ACCESS, &checkpoint.access)
     }
 
     /// # Errors
     /// The layer is not as it was written.
     pub fn verify_disk(&self, checkpoint: &Checkpoint) -> Result<(), Damage> {
-        self.verify_file(checkpoint, DISK, &checkpoint.disk)
+        self.verify_file(&checkpoint.id, DISK, &checkpoint.disk)
     }
 
-    /// # Errors
-    /// There is a memory, and it is not as it was written.
-    pub fn verify_memory(&self, checkpoint: &Checkpoint) -> Result<(), Damage> {
-        match &checkpoint.memory {
-            Some(memory) => self.verify_file(checkpoint, MEMORY, &memory.file),
-            None => Ok(()),
-        }
-    }
-
-    fn verify_file(&self, checkpoint: &Checkpoint, name: &str, written: &FileFacts) -> Result<(), Damage> {
-        let damage = |what: String| Damage { id: checkpoint.id.clone(), file: name.to_owned(), what };
-        let path = self.folder_of(&checkpoint.id).join(name);
+    fn verify_file(&self, id: &str, name: &str, written: &FileFacts) -> Result<(), Damage> {
+        let damage = |what: String| Damage { id: id.to_owned(), file: name.to_owned(), what };
+        let path = self.folder_of(id).join(name);
         let found = File::open(path).and_then(|file| digest::facts(&file));
         match found {
             Err(error) => Err(damage(format!("can't be read: {error}"))),
@@ -214,12 +260,22 @@ impl Store {
     /// # Errors
     /// It can't be renamed.
     pub fn set_aside(&self, id: &str) -> Result<(), StoreError> {
-        let (from, to) = (self.folder_of(id), self.folder.join(format!("{DAMAGED}{id}")));
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(file_error("cannot set aside", &from, error)),
-            Ok(()) => Ok(()),
+        let from = self.folder_of(id);
+        // One of this name may be left, and a machine may stand on it.
+        let names = (1..).map(|number| match number {
+            1 => format!("{DAMAGED}{id}"),
+            more => format!("{DAMAGED}{id}.{more}"),
+        });
+        for to in names.map(|name| self.folder.join(name)) {
+            return match fs::rename(&from, &to) {
+                Err(error) if is_taken(&error) => continue,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(file_error("cannot set aside", &from, error))
+                }
+                _ => Ok(()),
+            };
         }
+        Ok(())
     }
 
     /// Keeps a whole chain from being removed.
@@ -242,7 +298,7 @@ impl Store {
     /// # Errors
     /// The lock's file can't be made.
     pub fn lock_stage(&self, key: &Digest) -> Result<Option<StageLock>, StoreError> {
-        let path = self.lock_path(&format!("stage-{key}"))?;
+        let path = self.lock_path(&format!("{STAGE}{key}"))?;
         StageLock::take(&path).map_err(|error| file_error("cannot lock", &path, error))
     }
 
@@ -280,6 +336,13 @@ impl Store {
     pub fn remove(&self, id: &str) -> Result<(), StoreError> {
         let _lock = self.lock_for_removal(id)?;
         let (from, trash) = (self.folder_of(id), self.folder.join(format!("{TRASH}{id}")));
+        // Of a removal that did not end.
+        match fs::remove_dir_all(&trash) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error("cannot remove", &trash, error));
+            }
+            _ => {}
+        }
         match fs::rename(&from, &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(|error| file_error("cannot remove", &from, error))?,
@@ -287,73 +350,44 @@ impl Store {
         fs::remove_dir_all(&trash).map_err(|error| file_error("cannot remove", &trash, error))
     }
 
-    /// Removes the memory of a checkpoint and leaves its disk.
-    ///
-    /// # Errors
-    /// It is in use, or can't be rewritten.
-    pub fn drop_memory(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        let _lock = self.lock_for_removal(&checkpoint.id)?;
-        let folder = self.folder_of(&checkpoint.id);
-        let failed = |error| file_error("cannot drop the memory of", &folder, error);
-        let left = Checkpoint { memory: None, ..checkpoint.clone() };
-        let next = folder.join(".checkpoint.json.new");
-        let _earlier = fs::remove_file(&next);
-        write_new(&next, &record(&left)?).map_err(failed)?;
-        fs::rename(&next, folder.join(RECORD)).map_err(failed)?;
-        sync_folder(&folder).map_err(failed)?;
-        match fs::remove_file(folder.join(MEMORY)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
-        }
-    }
-
+    /// Nobody uses it while this lives.
     fn lock_for_removal(&self, id: &str) -> Result<Hold, StoreError> {
         let path = self.lock_path(id)?;
         let lock = Hold::exclusive(&path).map_err(|error| file_error("cannot lock", &path, error))?;
         lock.ok_or_else(|| StoreError::InUse { id: id.to_owned() })
     }
-
-    /// Removes what was set aside and is not in use any more, and what a removal left half done.
-    ///
-    /// # Errors
-    /// Something can't be removed.
-    pub fn sweep(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let mut swept = Vec::new();
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let id = name.strip_prefix(TRASH).or_else(|| name.strip_prefix(DAMAGED));
-            // A machine may still stand on what was found damaged.
-            if let Some(id) = id
-                && let Ok(_lock) = self.lock_for_removal(id)
-            {
-                fs::remove_dir_all(entry.path()).map_err(|error| file_error("cannot remove", &entry.path(), error))?;
-                swept.push(entry.path());
-            }
-        }
-        Ok(swept)
-    }
 }
 
-fn read_record(path: &Path, id: &str) -> Result<Checkpoint, String> {
-    let text = fs::read(path).map_err(|error| format!("can't be read: {error}"))?;
-    let unreadable = |error: serde_json::Error| format!("can't be understood: {error}");
-    let record: Record<'_> = serde_json::from_slice(&text).map_err(unreadable)?;
-    if Digest::of_bytes(record.checkpoint.get().as_bytes()) != record.sha256 {
-        return Err("is damaged: its digest is not that with which it was written".to_owned());
-    }
-    let checkpoint: Checkpoint = serde_json::from_str(record.checkpoint.get()).map_err(unreadable)?;
-    match checkpoint.id == id && checkpoint.format == FORMAT {
-        true => Ok(checkpoint),
-        false => Err(format!("is of checkpoint {} and format {}", checkpoint.id, checkpoint.format)),
-    }
+/// The first file that is not there, or not of its size.
+fn find_missing(folder: &Path, stored: &Stored) -> Option<Damage> {
+    let checkpoint = &stored.checkpoint;
+    let memory = checkpoint.memory.as_ref().map(|memory| match stored.packing {
+        Packing::Zstd { size } => (memory::PACKED, size),
+        Packing::Plain | Packing::NotWorthwhile => (MEMORY, memory.file.size),
+    });
+    let files = [(DISK, checkpoint.disk.size), (ACCESS, checkpoint.access.size)].into_iter().chain(memory);
+    let missing = files.map(|(file, size)| {
+        let what = match fs::metadata(folder.join(file)) {
+            Ok(found) if found.len() == size => return None,
+            Ok(found) => format!("has {} bytes and was written with {size}", found.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing".to_owned(),
+            Err(error) => format!("can't be read: {error}"),
+        };
+        Some(Damage { id: checkpoint.id.clone(), file: file.to_owned(), what })
+    });
+    missing.flatten().next()
 }
 
-fn record(checkpoint: &Checkpoint) -> Result<Vec<u8>, StoreError> {
-    let failed = |error: serde_json::Error| file_error("cannot write", Path::new(RECORD), error.into());
-    let raw = serde_json::value::to_raw_value(checkpoint).map_err(failed)?;
-    let sha256 = Digest::of_bytes(raw.get().as_bytes());
-    serde_json::to_vec(&Record { sha256, checkpoint: &raw }).map_err(failed)
+/// By a folder that is not empty.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Nobody writes to it any more, and it is on the disk.

@@ -78,8 +78,15 @@ pub trait Machine: Send + Sync {
     }
 
     /// Saves the machine as it runs into the folder, as [`SavedMachine`] names its files, and lets it go on.
-    /// `parent` is the file that the saved disk stands on, an absolute path, from now on.
+    /// `parent` is the file that the saved disk stands on from now on: an absolute path, or the way from the folder in
+    /// which the files will lie at last.
     async fn save(&self, _folder: &Path, _parent: &Path, _with_memory: bool) -> Result<(), MachineError> {
+        Err(MachineError::refused("this machine can't be saved", "build with `--no-cache`"))
+    }
+
+    /// Makes a disk that was just saved into the folder, and that stands on `parent`, stand on `base` alone. The base
+    /// is given as an absolute path and as it is to be written, like the parent of [`Machine::save`].
+    async fn flatten(&self, _folder: &Path, _parent: &Path, _base: (&Path, &Path)) -> Result<(), MachineError> {
         Err(MachineError::refused("this machine can't be saved", "build with `--no-cache`"))
     }
 

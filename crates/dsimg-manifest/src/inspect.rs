@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::manifest::{Duration, Manifest, Package};
+use crate::manifest::{Duration, Durations, Manifest, Package};
 
 /// What the image is, where it came from, what is in it and how long it took.
 #[must_use]
@@ -88,9 +88,14 @@ fn describe_durations(manifest: &Manifest, text: &mut String) {
     let line = |text: &mut String, entry: &Duration| {
         let _ = writeln!(text, "  {:<30} {:>9}", entry.name, seconds(entry.ms));
     };
-    let is_after = |entry: &&Duration| matches!(entry.name.as_str(), "freeze" | "power off" | "write image");
+    let is_after =
+        |entry: &&Duration| matches!(entry.name.as_str(), "freeze" | "checkpoint" | "power off" | "write image");
     durations.phases.iter().filter(|entry| !is_after(entry)).for_each(|entry| line(text, entry));
-    durations.stages.iter().for_each(|entry| line(text, entry));
+    let earlier = stages_of_earlier_builds(durations);
+    for entry in &durations.stages[..earlier] {
+        let _ = writeln!(text, "  {:<30} {:>9}  in an earlier build", entry.name, seconds(entry.ms));
+    }
+    durations.stages[earlier..].iter().for_each(|entry| line(text, entry));
     durations.phases.iter().filter(is_after).for_each(|entry| line(text, entry));
     let added = added_by_dsimg(manifest);
     let (total, beside_boot) = (seconds(added.total()), seconds(added.total() - added.boot));
@@ -99,11 +104,18 @@ fn describe_durations(manifest: &Manifest, text: &mut String) {
         ("boot to ssh", added.boot),
         ("prepare", added.prepare),
         ("freeze", added.freeze),
+        ("checkpoints", added.checkpoint),
         ("hygiene and power off", added.finish),
         ("write image", added.write),
     ] {
         let _ = writeln!(text, "  {name:<30} {:>9}", seconds(ms));
     }
+}
+
+/// How many of the stages were in the checkpoint that the build started from.
+fn stages_of_earlier_builds(durations: &Durations) -> usize {
+    let last = durations.resumed_after.as_ref();
+    last.and_then(|last| durations.stages.iter().position(|stage| stage.name == *last)).map_or(0, |index| index + 1)
 }
 
 /// Milliseconds of a build that are not the machine's own commands, the base left aside.
@@ -112,6 +124,7 @@ pub struct Added {
     pub boot: u64,
     pub prepare: u64,
     pub freeze: u64,
+    pub checkpoint: u64,
     pub finish: u64,
     pub write: u64,
 }
@@ -119,7 +132,7 @@ pub struct Added {
 impl Added {
     #[must_use]
     pub fn total(self) -> u64 {
-        self.boot + self.prepare + self.freeze + self.finish + self.write
+        self.boot + self.prepare + self.freeze + self.checkpoint + self.finish + self.write
     }
 }
 
@@ -133,6 +146,7 @@ pub fn added_by_dsimg(manifest: &Manifest) -> Added {
         boot: phase("boot"),
         prepare: phase("prepare"),
         freeze: phase("freeze"),
+        checkpoint: phase("checkpoint"),
         finish: find(&durations.stages, "hygiene") + phase("power off"),
         write: phase("write image"),
     }

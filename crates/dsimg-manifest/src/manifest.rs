@@ -135,8 +135,12 @@ pub struct Artifact {
 #[serde(deny_unknown_fields)]
 pub struct Durations {
     pub total_ms: u64,
-    /// `base`, `boot`, `prepare`, `freeze`, `power off`, `write image`, in their order; one that came twice is
-    /// summed.
+    /// `boot`, or the label of the stage whose checkpoint the build started from. This stage and those before it took
+    /// their time in an earlier build.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resumed_after: Option<String>,
+    /// `base`, `boot`, `prepare`, `freeze`, `checkpoint`, `power off`, `write image`, in their order; one that came
+    /// twice is summed.
     pub phases: Vec<Duration>,
     /// By label.
     pub stages: Vec<Duration>,

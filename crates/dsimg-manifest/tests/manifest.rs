@@ -88,11 +88,13 @@ fn build() -> BuildFacts {
         }],
         durations: Durations {
             total_ms: 83_000,
+            resumed_after: Some("system libraries".to_owned()),
             phases: vec![
                 duration("base", 1_500),
                 duration("boot", 18_250),
                 duration("prepare", 900),
                 duration("freeze", 1_100),
+                duration("checkpoint", 2_300),
                 duration("power off", 2_000),
                 duration("write image", 4_700),
             ],
@@ -185,7 +187,7 @@ fn people_read_what_is_in_it_and_how_long_it_took() {
     insta::assert_snapshot!("inspect", describe(&sample()));
     insta::assert_snapshot!("packages", list_packages(&sample()));
     let added = added_by_dsimg(&sample());
-    assert_eq!(added.total(), 18_250 + 900 + 1_100 + 1_500 + 2_000 + 4_700);
+    assert_eq!(added.total(), 18_250 + 900 + 1_100 + 2_300 + 1_500 + 2_000 + 4_700);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use dsimg_template::template::{
 use dsimg_template::units::ByteSize;
 
 use crate::digest::Digest;
-use crate::make::named_secrets;
+use crate::make::{build_user, named_secrets};
 use crate::parameters::parameters_script;
 use crate::plan::{FileKind, PlannedBase, PlannedFile, SecretDigests, Step};
 
@@ -29,6 +29,8 @@ pub(crate) struct DiskKey<'a> {
     base: BaseKey<'a>,
     disk: ByteSize,
     firmware: Firmware,
+    /// A machine that goes on is logged in to as the one before.
+    login: &'a str,
     kept_network: Option<&'a Network>,
 }
 
@@ -39,14 +41,15 @@ enum BaseKey<'a> {
 }
 
 impl<'a> DiskKey<'a> {
-    pub(crate) fn new(base: &'a PlannedBase, machine: &BuilderTable, network: &'a Network) -> Self {
+    pub(crate) fn new(base: &'a PlannedBase, machine: &'a BuilderTable, network: &'a Network) -> Self {
+        let login = build_user(machine, matches!(base, PlannedBase::Bootstrap(_)));
         let base = match base {
             PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
             PlannedBase::Image(ImageSource { checksum, .. }) => BaseKey::Image(checksum),
         };
         let BuilderTable::Qemu(qemu) = machine;
         let kept_network = network.keep.then_some(network);
-        Self { format: 1, base, disk: qemu.disk, firmware: qemu.firmware, kept_network }
+        Self { format: 1, base, disk: qemu.disk, firmware: qemu.firmware, login, kept_network }
     }
 
     pub(crate) fn inputs(&self) -> Value {
@@ -60,6 +63,7 @@ impl<'a> DiskKey<'a> {
         let disk = if words.parse() == Ok(self.disk) { json!(words) } else { json!(self.disk.0) };
         inputs.insert("disk".to_owned(), disk);
         inputs.insert("firmware".to_owned(), json!(self.firmware));
+        inputs.insert("login".to_owned(), json!(self.login));
         if let Some(network) = self.kept_network {
             inputs.insert("network".to_owned(), without_empty(json!(network)));
         }

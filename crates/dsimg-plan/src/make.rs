@@ -87,10 +87,17 @@ fn plan_base(template: &Template) -> PlannedBase {
     }
 }
 
+/// The login that the template names, or the one that is made for the build. On a base of dsimg's own `root` is let in
+/// by its key; on others its login may be closed, so that a user is made who may become it.
+#[must_use]
+pub fn build_user(builder: &BuilderTable, base_is_own: bool) -> &str {
+    let BuilderTable::Qemu(qemu) = builder;
+    qemu.ssh_user.as_deref().unwrap_or(if base_is_own { "root" } else { BUILD_USER })
+}
+
 /// The stage that takes the build's own traces out of the image.
 fn hygiene_entry(template: &Template, builder: &Builder) -> ProvisionEntry {
-    let BuilderTable::Qemu(qemu) = &builder.table;
-    let user = qemu.ssh_user.clone().unwrap_or_else(|| BUILD_USER.to_owned());
+    let user = build_user(&builder.table, template.base.bootstrap.is_some()).to_owned();
     ProvisionEntry {
         label: HYGIENE.to_owned(),
         provisioner: HYGIENE.to_owned(),

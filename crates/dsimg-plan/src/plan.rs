@@ -156,7 +156,6 @@ impl Plan {
     /// The login that is made for the build, or the one that the template names.
     #[must_use]
     pub fn build_user(&self) -> &str {
-        let BuilderTable::Qemu(qemu) = &self.machine;
-        qemu.ssh_user.as_deref().unwrap_or(crate::make::BUILD_USER)
+        crate::make::build_user(&self.machine, matches!(self.base, PlannedBase::Bootstrap(_)))
     }
 }

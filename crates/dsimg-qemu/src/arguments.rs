@@ -97,7 +97,11 @@ fn basics(line: &mut Line, hardware: &Hardware<'_>) {
 
 fn processor(line: &mut Line, hardware: &Hardware<'_>) {
     // Without graphics, SeaBIOS and what it boots speak on the serial console.
-    let mut machine = "q35,graphics=off".to_owned();
+    let mut machine = "q35,graphics=off,smbus=off".to_owned();
+    if !asks_for_sata(hardware.extra) {
+        // Guests wait for an answer from each of its six empty ports.
+        machine.push_str(",sata=off");
+    }
     if hardware.uefi.is_some() {
         machine.push_str(",pflash0=firmware-code,pflash1=firmware-variables");
     }
@@ -106,6 +110,12 @@ fn processor(line: &mut Line, hardware: &Hardware<'_>) {
     line.option("-cpu", hardware.accelerator.cpu_model());
     line.option("-smp", hardware.cpus.to_string());
     line.option("-m", format!("{}M", hardware.memory >> 20));
+}
+
+/// Whether the template's own arguments put a drive there: `-cdrom`, `-hda`, `if=ide`, `ide-cd`…
+fn asks_for_sata(extra: &[String]) -> bool {
+    let is_drive = |argument: &String| argument == "-cdrom" || argument.starts_with("-hd") || argument.contains("ide");
+    extra.iter().any(is_drive)
 }
 
 fn firmware(line: &mut Line, hardware: &Hardware<'_>) {

@@ -15,7 +15,7 @@ use crate::seed::{Seed, write_private};
 const MARK: &str = "/etc/systemd/system/dsimg-host-key.service";
 
 /// Left out where the mark is, for the boots of the build alone.
-const LEFT_OUT: [&str; 10] = [
+const LEFT_OUT: [&str; 17] = [
     // All that cloud-init starts at boot, by its names before and after version 24.3.
     "cloud-init-main",
     "cloud-init-local",
@@ -32,6 +32,15 @@ const LEFT_OUT: [&str; 10] = [
     // A manager of the login's own services, which takes a second and a half of a first login to start; scripts run
     // as root and never see it.
     "user@",
+    // Nobody logs in at the console, or runs programs of other processors.
+    "getty@tty1",
+    "serial-getty@ttyS0",
+    "systemd-binfmt",
+    // A machine without a screen, a memory of crashes, or file systems of its users.
+    "modprobe@drm",
+    "modprobe@efi_pstore",
+    "modprobe@fuse",
+    "modprobe@configfs",
 ];
 
 const FIRST_BOOT: &str = include_str!("first_boot.sh");

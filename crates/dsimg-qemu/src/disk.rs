@@ -115,6 +115,28 @@ impl QemuImg {
         tool.arg(size.to_string()).run(run).await.map(drop)
     }
 
+    /// Takes what is between a layer on `parent` and the base into the layer, which is replaced: a machine that has it
+    /// open keeps the old one. The base is given as a path and as the layer's header is to name it.
+    pub(crate) async fn flatten(
+        &self,
+        layer: &Path,
+        parent: &Path,
+        (base, written): (&Path, &Path),
+        run: &RunContext,
+    ) -> Result<(), MachineError> {
+        let flat = layer.with_extension("flat");
+        tokio::fs::copy(layer, &flat).await.map_err(|error| MachineError::file("cannot write", &flat, error))?;
+        let rebase = |options: &[&str], base: &Path| {
+            let tool = self.tool("rebase", format!("flatten {}", layer.display())).limit(CONVERSION_LIMIT);
+            tool.args(options).args(["-f", "qcow2", "-F", "qcow2", "-b"]).arg(base).arg(file_name(&flat))
+        };
+        // The header's own word, then the content, then the header's word again.
+        rebase(&["-u"], parent).run(run).await?;
+        rebase(&[], base).run(run).await?;
+        rebase(&["-u"], written).run(run).await?;
+        std::fs::rename(&flat, layer).map_err(|error| MachineError::file("cannot write", layer, error))
+    }
+
     /// Copies a disk, with all that it stands on, into one file of its own. Progress is reported under `what`,
     /// in bytes of the virtual disk.
     pub(crate) async fn convert(
@@ -203,6 +225,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TestRun;
 
     #[test]
     fn progress_is_told_once_for_each_percent() {
@@ -223,6 +246,40 @@ mod tests {
         assert_eq!(options(DiskFormat::Raw, Compression::Zstd), "-p -O raw -m 16 -W");
         assert!(options(DiskFormat::Vmdk, Compression::Zstd).contains("streamOptimized"));
         assert!(options(DiskFormat::Vhdx, Compression::Zstd).contains("subformat=dynamic"));
+    }
+
+    fn pattern(file: &Path, command: &str) -> bool {
+        let done = std::process::Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(file).output().unwrap();
+        // It exits with 0 when the pattern is another one.
+        done.status.success() && !String::from_utf8_lossy(&done.stdout).contains("verification failed")
+    }
+
+    #[tokio::test]
+    async fn a_flat_layer_stands_on_the_base_and_holds_what_was_between() {
+        let run = TestRun::new();
+        let folder = &run.context.work;
+        let (base, middle) = (folder.join("base.qcow2"), folder.join("middle.qcow2"));
+        let top = folder.join("checkpoint/disk.qcow2");
+        std::fs::create_dir(folder.join("checkpoint")).unwrap();
+        let qemu_img = QemuImg::new("qemu-img");
+        let mut make = std::process::Command::new("qemu-img");
+        make.args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("8M");
+        assert!(make.status().unwrap().success());
+        assert!(pattern(&base, "write -P 1 0 3M"));
+        qemu_img.create_overlay(&base, &middle, 8 << 20, &run.context).await.unwrap();
+        assert!(pattern(&middle, "write -P 2 1M 2M"));
+        qemu_img.create_overlay(&middle, &top, 8 << 20, &run.context).await.unwrap();
+        assert!(pattern(&top, "write -P 3 2M 1M"));
+
+        let written = Path::new("../base.qcow2");
+        qemu_img.flatten(&top, &middle, (&base, written), &run.context).await.unwrap();
+        std::fs::remove_file(&middle).unwrap();
+        let info = qemu_img.info(&top, Some("qcow2"), &run.context).await.unwrap();
+        assert_eq!(info.backing_filename.as_deref(), Some("../base.qcow2"));
+        for part in ["read -P 1 0 1M", "read -P 2 1M 1M", "read -P 3 2M 1M", "read -P 0 3M 5M"] {
+            assert!(pattern(&top, part), "{part}");
+        }
+        assert_eq!(std::fs::read_dir(folder.join("checkpoint")).unwrap().count(), 1);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 # The values come before this text: user, authorized_key, host_key, host_key_public.
 set -eu
 umask 077
+# Else udev loads the network card's driver among the last, three seconds after sshd listens.
+modprobe virtio_net &
 
 add_line() { # FILE LINE
   grep -qsxF -- "$2" "$1" || printf '%s\n' "$2" >>"$1"

@@ -27,9 +27,9 @@ use crate::vm::Vm;
 
 /// With KVM; TCG multiplies it.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(120);
-/// Between the guest's last word and the end of the process QEMU only closes files.
 /// With KVM; TCG multiplies it. A card that is up without a word is one whose driver is not known well.
 const NETWORK_LIMIT: Duration = Duration::from_secs(10);
+/// Between the guest's last word and the end of the process QEMU only closes files.
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running QEMU with all that was made for it.
@@ -284,6 +284,10 @@ impl Machine for QemuMachine {
         let place = folder.join(checkpoint::DISK);
         std::fs::hard_link(&layer, &place).map_err(|error| MachineError::file("cannot make", place, error))?;
         self.access.write(&folder.join(checkpoint::ACCESS))
+    }
+
+    async fn flatten(&self, folder: &Path, parent: &Path, base: (&Path, &Path)) -> Result<(), MachineError> {
+        self.qemu_img.flatten(&folder.join(checkpoint::DISK), parent, base, &self.run).await
     }
 
     async fn trouble(&self) -> Option<String> {

@@ -7,7 +7,9 @@ mkdir -p "$folder"
 if ! mountpoint -q "$folder"; then
   mount -t tmpfs -o mode=0711,nosuid,nodev,size=75% dsimg "$folder"
 fi
-mkdir -p "$folder/tools" "$folder/freeze"
+mkdir -p "$folder/freeze" /var/cache/dsimg/tools
+# Tools are large, and what lies in memory is saved with each checkpoint.
+ln -sfn /var/cache/dsimg/tools "$folder/tools"
 
 put() { # NAME MODE CONTENT
   (umask 077 && printf %s "$3" >"$folder/$1")

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Stdio;
 
 use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Kind, Memory, Store};
 use dsimg_plan::Digest;
@@ -17,12 +18,16 @@ fn store(place: &Place) -> Store {
 
 /// With a disk of 200 KB, and a memory of 1 MB. The checkpoint is made and used at this second.
 fn publish(place: &Place, id: &str, parent: Option<&str>, kind: Kind, second: i64) -> Checkpoint {
+    publish_with(place, id, parent, kind, second, &[9; 1_000_000])
+}
+
+fn publish_with(place: &Place, id: &str, parent: Option<&str>, kind: Kind, second: i64, memory: &[u8]) -> Checkpoint {
     let store = store(place);
     let work = place.path(&format!("{CACHE}/work"));
     fs::create_dir_all(&work).unwrap();
     let draft = store.draft(&work).unwrap();
     fs::write(draft.path().join("disk.qcow2"), vec![7; 200_000]).unwrap();
-    fs::write(draft.path().join("memory"), vec![9; 1_000_000]).unwrap();
+    fs::write(draft.path().join("memory"), memory).unwrap();
     fs::write(draft.path().join("access.json"), "{}").unwrap();
     let file = FileFacts { size: 0, allocated: 0, sha256: Digest::of_bytes(b"") };
     let made = jiff::Timestamp::from_second(second).unwrap();
@@ -88,7 +93,7 @@ fn an_empty_cache_is_told_so() {
     assert!(good(&place, &["cache", "du"]).out.contains("total         0 bytes\nbudget       30.0 GiB"));
     let json: serde_json::Value =
         serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
-    assert_eq!(json, serde_json::json!({ "format": 1, "checkpoints": [], "damaged": [] }));
+    assert_eq!(json, serde_json::json!({ "format": 1, "checkpoints": [], "damaged": [], "newer": [] }));
     let ran = place.dsimg(&["cache", "rm", "x"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("error: there is no checkpoint `x`"), "{ran:?}");
@@ -109,7 +114,7 @@ fn the_list_is_a_tree() {
     assert_eq!(starts[3], "    b1-pip  pip");
     assert_eq!(starts[4], "  b2-r      r, failed");
     assert!(shown.contains("what they stand on is gone"), "{shown}");
-    assert!(shown.contains("torn  its checkpoint.json can't be read"), "{shown}");
+    assert!(shown.contains("torn  its checkpoint.json is missing"), "{shown}");
     assert!(shown.ends_with("\n5 checkpoints, 5.7 MiB\n"), "{shown}");
     let json: serde_json::Value =
         serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
@@ -240,6 +245,169 @@ fn a_record_that_is_damaged_is_set_aside_or_removed() {
         assert_eq!(place.read(&format!("{CACHE}/checkpoints/notes.txt")), "mine");
         assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 3 checkpoints and 0 bases\n");
     }
+}
+
+/// As if it was used for the last time so many hours ago.
+fn age(place: &Place, id: &str, hours: u64) {
+    let used = fs::File::options().write(true).open(store(place).folder_of(id).join("used")).unwrap();
+    used.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600)).unwrap();
+}
+
+#[test]
+fn memories_that_nobody_used_for_a_day_are_compressed() {
+    let place = filled();
+    age(&place, "b1-apt", 25);
+    age(&place, "b1-pip", 23);
+    let told = good(&place, &["cache", "prune", "--dry-run"]).out;
+    assert!(told.starts_with("would compress the memory of checkpoint b1-apt (apt of ds), 980.0 KiB now,"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let before = store(&place).list().unwrap();
+    let ran = good(&place, &["cache", "prune"]);
+    assert!(ran.err.contains("compressing the memory of checkpoint b1-apt (apt of ds)\n"), "{ran:?}");
+    assert!(ran.out.starts_with("compressed the memory of checkpoint b1-apt (apt of ds), "), "{ran:?}");
+    assert_eq!(ran.out.lines().count(), 2, "{ran:?}");
+    let after = store(&place).list().unwrap();
+    let memory_of = |listing: &dsimg_checkpoint::Listing| listing.get("b1-apt").unwrap().memory.clone().unwrap().file;
+    assert!(memory_of(&after).allocated < 20_000 && memory_of(&before).allocated >= 1_000_000);
+    // It is shown with what it takes, and read back like any other.
+    let json: serde_json::Value =
+        serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
+    assert_eq!(json["checkpoints"][1]["memory"], memory_of(&after).allocated);
+    let compressed: Vec<_> = (0..4).map(|index| json["checkpoints"][index]["memory_compressed"] == true).collect();
+    assert_eq!(compressed, [false, true, false, false]);
+    let du: serde_json::Value = serde_json::from_str(&good(&place, &["cache", "du", "--format", "json"]).out).unwrap();
+    assert!((3_000_000..3_200_000).contains(&du["memories"].as_u64().unwrap()), "{du}");
+    assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 4 checkpoints and 0 bases\n");
+    assert_eq!(good(&place, &["cache", "prune"]).out, "nothing to remove\n");
+
+    flip(&place, "checkpoints/b1-apt/memory.zst");
+    let ran = place.dsimg(&["cache", "verify"]);
+    assert!(ran.out.contains("damaged: memory.zst of checkpoint b1-apt "), "{ran:?}");
+    assert!(ran.out.contains("the memory is removed, and the machine will boot from its disk"), "{ran:?}");
+    assert_eq!(ids(&place).len(), 4);
+    assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 4 checkpoints and 0 bases\n");
+}
+
+#[test]
+fn what_goes_anyway_is_not_compressed() {
+    let place = filled();
+    age(&place, "b1-pip", 100);
+    let ran = good(&place, &["cache", "prune", "--older-than", "99h"]);
+    assert!(ran.out.starts_with("removed checkpoint b1-pip (pip of ds)") && ran.err.is_empty(), "{ran:?}");
+    assert_eq!(good(&place, &["cache", "prune", "--all"]).err, "");
+}
+
+#[test]
+fn whenever_compressing_is_killed_the_memory_is_whole() {
+    let place = Place::new();
+    let second = jiff::Timestamp::now().as_second();
+    for round in 0..10 {
+        // Some seconds of work for a build that is not optimised.
+        let words: Vec<u8> =
+            (0..2_500_000_u32).flat_map(|word| (word.wrapping_mul(2_654_435_761) >> 12).to_le_bytes()).collect();
+        publish_with(&place, "b1-boot", None, Kind::Boot, second, &words);
+        age(&place, "b1-boot", 48);
+        let mut prune = place.command(&["cache", "prune"]);
+        let mut child = prune.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20 + round * 25));
+        // To a process that has ended it does nothing.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listing = store(&place).list().unwrap();
+        assert_eq!((listing.checkpoints.len(), listing.damaged.len()), (1, 0), "{round}");
+        store(&place).verify(&listing.checkpoints[0]).unwrap();
+        good(&place, &["cache", "prune"]);
+        let listing = store(&place).list().unwrap();
+        store(&place).verify(&listing.checkpoints[0]).unwrap();
+        assert!(store(&place).is_compressed("b1-boot") && store(&place).leftovers().is_empty(), "{round}");
+        good(&place, &["cache", "rm", "b1-boot"]);
+    }
+}
+
+#[test]
+fn what_a_crash_left_is_counted_and_removed() {
+    let place = filled();
+    place.write(&format!("{CACHE}/checkpoints/b1-apt/.memory.zst.new"), &"x".repeat(500_000));
+    place.write(&format!("{CACHE}/checkpoints/b1-pip/memory.zst"), &"x".repeat(600_000));
+    place.write(&format!("{CACHE}/checkpoints/.trash-b2-r/memory"), "x");
+    let du: serde_json::Value = serde_json::from_str(&good(&place, &["cache", "du", "--format", "json"]).out).unwrap();
+    assert!(du["memories"].as_u64().unwrap() > 5_000_000, "{du}");
+    let told = good(&place, &["cache", "prune", "--dry-run"]).out;
+    let done = good(&place, &["cache", "prune"]).out;
+    assert_eq!(done, told.replace("would remove", "removed").replace("would free", "freed"));
+    for name in ["b1-apt/.memory.zst.new, ", "b1-pip/memory.zst, ", ".trash-b2-r, "] {
+        assert!(done.contains(name), "{done}");
+    }
+    assert_eq!(good(&place, &["cache", "prune"]).out, "nothing to remove\n");
+    assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 4 checkpoints and 0 bases\n");
+}
+
+#[test]
+fn missing_files_are_seen_by_the_list() {
+    let place = filled();
+    fs::remove_file(place.path(&format!("{CACHE}/checkpoints/b1-pip/disk.qcow2"))).unwrap();
+    fs::remove_file(place.path(&format!("{CACHE}/checkpoints/b2-r/memory"))).unwrap();
+    let shown = good(&place, &["cache", "ls"]).out;
+    assert!(shown.contains("  b1-pip  its disk.qcow2 is missing\n"), "{shown}");
+    assert!(shown.contains("  b2-r  its memory is missing\n"), "{shown}");
+    // The disk of that one is good.
+    assert_eq!(ids(&place), ["b1-boot", "b1-apt", "b2-r"]);
+    let told = good(&place, &["cache", "prune", "--dry-run"]).out;
+    assert!(told.contains("would remove checkpoint b1-pip (damaged), "), "{told}");
+    assert!(told.contains("would remove the memory of checkpoint b2-r (damaged), 0 bytes\n"), "{told}");
+    let done = good(&place, &["cache", "prune"]).out;
+    assert_eq!(done, told.replace("would remove", "removed").replace("would free", "freed"));
+    assert_eq!(ids(&place), ["b1-boot", "b1-apt", "b2-r"]);
+    assert_eq!(good(&place, &["cache", "verify"]).out, "as they were written: 3 checkpoints and 0 bases\n");
+    fs::remove_file(place.path(&format!("{CACHE}/checkpoints/b1-boot/memory"))).unwrap();
+    let ran = place.dsimg(&["cache", "verify"]);
+    assert!(ran.out.contains("memory of checkpoint b1-boot can't be read"), "{ran:?}");
+    assert!(ran.err.contains("damage was found: 1 in 3 checkpoints"), "{ran:?}");
+    fs::remove_file(place.path(&format!("{CACHE}/checkpoints/b1-apt/access.json"))).unwrap();
+    let ran = place.dsimg(&["cache", "verify"]);
+    assert!(ran.out.contains("damaged: access.json of checkpoint b1-apt is missing; it is set aside"), "{ran:?}");
+}
+
+/// Its record as a later format may be.
+fn make_newer(place: &Place, id: &str, parent: &str) {
+    let checkpoint = serde_json::json!({ "format": 99, "parent": parent, "other": [1, 2] }).to_string();
+    let sha256 = Digest::of_bytes(checkpoint.as_bytes());
+    let record = format!("{CACHE}/checkpoints/{id}/checkpoint.json");
+    place.write(&record, &format!("{{\"sha256\": \"{sha256}\", \"checkpoint\": {checkpoint}}}"));
+}
+
+#[test]
+fn what_a_newer_dsimg_made_is_left_alone() {
+    let place = filled();
+    make_newer(&place, "b1-pip", "b1-apt");
+    let there = || store(&place).list().unwrap().newer.len();
+    let shown = good(&place, &["cache", "ls"]).out;
+    assert!(shown.contains("made by a newer dsimg (`dsimg cache prune` leaves them alone):\n  b1-pip\n"), "{shown}");
+    assert!(!shown.contains("damaged"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&good(&place, &["cache", "ls", "--format", "json"]).out).unwrap();
+    assert_eq!(json["newer"], serde_json::json!([{ "id": "b1-pip", "format": 99 }]));
+    let ran = good(&place, &["cache", "verify"]);
+    assert_eq!(ran.out, "as they were written: 3 checkpoints and 0 bases\n");
+    assert!(ran.err.contains("checkpoint b1-pip was made by a newer dsimg (format 99): not read\n"), "{ran:?}");
+    // Nor goes what it stands on.
+    good(&place, &["cache", "prune", "--budget", "1kB", "--older-than", "1s"]);
+    assert_eq!((ids(&place), there()), (vec!["b1-boot".to_owned(), "b1-apt".to_owned()], 1));
+
+    let told = good(&place, &["cache", "prune", "--all", "--dry-run"]).out;
+    assert!(told.contains("would remove checkpoint b1-pip (made by a newer dsimg), 1.2 MiB\n"), "{told}");
+    let done = good(&place, &["cache", "prune", "--all"]).out;
+    assert_eq!(done, told.replace("would remove", "removed").replace("would free", "freed"));
+    assert_eq!((ids(&place).len(), there()), (0, 0));
+
+    let place = filled();
+    make_newer(&place, "b1-pip", "b1-apt");
+    let out = good(&place, &["cache", "rm", "b1-apt"]).out;
+    assert!(out.starts_with("removed checkpoint b1-pip (made by a newer dsimg), 1.2 MiB\n"), "{out}");
+    assert_eq!(
+        (ids(&place), store(&place).list().unwrap().newer.len()),
+        (vec!["b1-boot".to_owned(), "b2-r".to_owned()], 0)
+    );
 }
 
 #[test]

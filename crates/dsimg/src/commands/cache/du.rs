@@ -66,7 +66,10 @@ impl Usage {
                 "checkpoints" | "bases" if second.starts_with(".damaged-") || second.starts_with(".trash-") => {
                     "set-aside"
                 }
-                "checkpoints" if names.next().is_some_and(|name| name == MEMORY) => "memories",
+                // Also compressed, and what a crash left of one that was about to be.
+                "checkpoints" if names.next().is_some_and(|name| name.trim_start_matches('.').starts_with(MEMORY)) => {
+                    "memories"
+                }
                 "checkpoints" => "disks",
                 other => other,
             };

@@ -1,10 +1,10 @@
 //! `dsimg cache ls`: each checkpoint under the one that it stands on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use dsimg_checkpoint::{Checkpoint, Listing, Store};
+use dsimg_checkpoint::{Checkpoint, Damage, Listing, Packing, Store};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(super) fn run(cache: &Path, arguments: &CacheLs) -> Result<(), Failure> {
     let used = store.last_used(&listing);
     match arguments.format {
         Format::Json => print(&format!("{:#}\n", record(&listing, &used))),
-        Format::Text if listing.checkpoints.is_empty() && listing.damaged.is_empty() => {
+        Format::Text if listing.checkpoints.is_empty() && listing.damaged.is_empty() && listing.newer.is_empty() => {
             print(&printable(&format!("no checkpoints in {}\n", store.folder().display())))
         }
         Format::Text => print(&printable(&describe(&listing, &used, Timestamp::now()))),
@@ -58,7 +58,13 @@ fn describe(listing: &Listing, used: &BTreeMap<String, Timestamp>, now: Timestam
     if !listing.damaged.is_empty() {
         text.push_str("\ndamaged (`dsimg cache prune` removes them):\n");
         for damaged in &listing.damaged {
-            let _ = writeln!(text, "  {}  its checkpoint.json {}", damaged.id, damaged.why);
+            let _ = writeln!(text, "  {}  its {} {}", damaged.id, damaged.file, damaged.what);
+        }
+    }
+    if !listing.newer.is_empty() {
+        text.push_str("\nmade by a newer dsimg (`dsimg cache prune` leaves them alone):\n");
+        for newer in &listing.newer {
+            let _ = writeln!(text, "  {}", newer.id);
         }
     }
     let sum = listing.checkpoints.iter().map(Checkpoint::allocated).sum();
@@ -72,7 +78,8 @@ fn in_order(listing: &Listing) -> (Vec<(usize, &Checkpoint)>, Vec<&Checkpoint>) 
     let (orphans, whole): (Vec<_>, Vec<_>) =
         listing.checkpoints.iter().partition(|checkpoint| orphan_ids.contains(&checkpoint.id));
     // Taken from the end: the newest goes in first.
-    let roots = whole.iter().rev().filter(|checkpoint| checkpoint.parent.is_none());
+    let is_newer = |parent: &String| listing.newer.iter().any(|newer| newer.id == *parent);
+    let roots = whole.iter().rev().filter(|checkpoint| checkpoint.parent.as_ref().is_none_or(is_newer));
     let mut waiting: Vec<_> = roots.map(|checkpoint| (0, *checkpoint)).collect();
     let mut ordered = Vec::new();
     while let Some((depth, checkpoint)) = waiting.pop() {
@@ -112,7 +119,6 @@ fn age(then: Timestamp, now: Timestamp) -> String {
 }
 
 fn record(listing: &Listing, used: &BTreeMap<String, Timestamp>) -> serde_json::Value {
-    let orphans: BTreeSet<String> = listing.orphans();
     let one = |checkpoint: &Checkpoint| {
         json!({
             "id": checkpoint.id,
@@ -125,14 +131,18 @@ fn record(listing: &Listing, used: &BTreeMap<String, Timestamp>) -> serde_json::
             "used": used.get(&checkpoint.id).unwrap_or(&checkpoint.made),
             "disk": checkpoint.disk.allocated,
             "memory": checkpoint.memory.as_ref().map(|memory| memory.file.allocated),
-            "usable": !orphans.contains(&checkpoint.id),
+            "memory_compressed": matches!(listing.packing(&checkpoint.id), Packing::Zstd { .. }),
+            "usable": listing.chain(&checkpoint.id).is_some(),
         })
     };
-    let damaged = listing.damaged.iter().map(|damaged| json!({ "id": damaged.id, "why": damaged.why }));
+    let why = |damaged: &Damage| format!("{} {}", damaged.file, damaged.what);
+    let damaged = listing.damaged.iter().map(|damaged| json!({ "id": damaged.id, "why": why(damaged) }));
+    let newer = listing.newer.iter().map(|newer| json!({ "id": newer.id, "format": newer.format }));
     json!({
         "format": 1,
         "checkpoints": listing.checkpoints.iter().map(one).collect::<Vec<_>>(),
         "damaged": damaged.collect::<Vec<_>>(),
+        "newer": newer.collect::<Vec<_>>(),
     })
 }
 

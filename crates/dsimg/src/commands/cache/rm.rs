@@ -26,13 +26,18 @@ pub(super) fn run(cache: &Path, arguments: &CacheRm) -> Result<(), Failure> {
         let size = checkpoint.map_or_else(|| du::allocated(&store.folder_of(&id)), Checkpoint::allocated);
         let removed = if stays.contains(&id) { None } else { Some(store.remove(&id)) };
         if let Some(Ok(())) = removed {
-            let what = checkpoint.map_or_else(|| "damaged".to_owned(), |it| format!("{} of {}", stage(it), it.image));
+            let what = match checkpoint {
+                Some(it) => format!("{} of {}", stage(it), it.image),
+                None if listing.newer.iter().any(|newer| newer.id == id) => "made by a newer dsimg".to_owned(),
+                None => "damaged".to_owned(),
+            };
             text.push_str(&format!("removed checkpoint {id} ({what}), {}\n", bytes(size)));
             freed += size;
             continue;
         }
         // Nor can go what it stands on.
-        stays.extend(checkpoint.and_then(|checkpoint| checkpoint.parent.clone()));
+        let newer = listing.newer.iter().find(|newer| newer.id == id).and_then(|newer| newer.parent.clone());
+        stays.extend(checkpoint.and_then(|checkpoint| checkpoint.parent.clone()).or(newer));
         failed = failed.or(removed.and_then(Result::err));
     }
     text.push_str(&format!("freed {}\n", bytes(freed)));
@@ -54,7 +59,10 @@ fn with_all_above(named: &[String], listing: &Listing) -> Vec<String> {
 /// The id that was meant: in full, or its beginning or end where only one is like this.
 fn find(given: &str, listing: &Listing) -> Result<String, Failure> {
     let whole = listing.checkpoints.iter().map(|checkpoint| checkpoint.id.as_str());
-    let ids: Vec<&str> = whole.chain(listing.damaged.iter().map(|damaged| damaged.id.as_str())).collect();
+    let others = listing.damaged.iter().map(|damaged| &damaged.id).chain(listing.newer.iter().map(|newer| &newer.id));
+    let mut ids: Vec<&str> = whole.collect();
+    // One whose memory alone is damaged is among both.
+    ids.extend(others.map(String::as_str).filter(|id| listing.get(id).is_none()));
     let is_part = |id: &&&str| !given.is_empty() && (id.starts_with(given) || id.ends_with(given));
     let like: Vec<&str> = match ids.contains(&given) {
         true => vec![given],

@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dsimg_checkpoint::{Checkpoint, Damage, Store, StoreError};
-use dsimg_machine::checkpoint::MEMORY;
 use dsimg_plan::inputs::hash_file;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -19,16 +18,21 @@ pub(super) fn run(cache: &Path) -> Result<(), Failure> {
     let store = Store::new(cache);
     let listing = list(&store).map_err(failure)?;
     let bases = bases(&cache.join("bases"))?;
-    let count = listing.checkpoints.len() + listing.damaged.len() + bases.len();
-    if count == 0 {
+    // What lacks only its memory is among the others, and is found with them.
+    let damaged: Vec<_> = listing.damaged.iter().filter(|damage| !damage.is_of_memory()).collect();
+    let count = listing.checkpoints.len() + damaged.len();
+    for newer in &listing.newer {
+        let format = newer.format;
+        say(&printable(&format!("checkpoint {} was made by a newer dsimg (format {format}): not read\n", newer.id)));
+    }
+    if count + bases.len() + listing.newer.len() == 0 {
         return print(&printable(&format!("nothing to verify in {}\n", cache.display())));
     }
     let mut damages = Vec::new();
-    for damaged in &listing.damaged {
-        progress(&format!("checkpoint {}", damaged.id));
-        let what = format!("checkpoint.json of checkpoint {} {}", damaged.id, damaged.why);
-        store.set_aside(&damaged.id).map_err(failure)?;
-        damages.push(format!("{what}; {}", consequence(0)));
+    for damage in damaged {
+        progress(&format!("checkpoint {}", damage.id));
+        store.set_aside(&damage.id).map_err(failure)?;
+        damages.push(format!("{damage}; {}", consequence(listing.subtree(&damage.id).len() - 1)));
     }
     for checkpoint in &listing.checkpoints {
         let size = bytes(checkpoint.allocated());
@@ -40,11 +44,7 @@ pub(super) fn run(cache: &Path) -> Result<(), Failure> {
         progress(&format!("base {}", name_of(base)));
         damages.extend(verify_base(base)?);
     }
-    let checked = format!(
-        "{} and {}",
-        counted(listing.checkpoints.len() + listing.damaged.len(), "checkpoint"),
-        counted(bases.len(), "base")
-    );
+    let checked = format!("{} and {}", counted(count, "checkpoint"), counted(bases.len(), "base"));
     if damages.is_empty() {
         return print(&format!("as they were written: {checked}\n"));
     }
@@ -70,7 +70,7 @@ fn consequence(above: usize) -> String {
 /// What is damaged, in words. A memory alone is dropped; with anything else the checkpoint is set aside.
 fn verify_checkpoint(store: &Store, checkpoint: &Checkpoint, above: usize) -> Result<Option<String>, StoreError> {
     let Some(damage) = find_damage(store, checkpoint)? else { return Ok(None) };
-    if damage.file == MEMORY && store.drop_memory(checkpoint).is_ok() {
+    if damage.is_of_memory() && store.drop_memory(checkpoint).is_ok() {
         let left = Checkpoint { memory: None, ..checkpoint.clone() };
         let words = format!("{damage}; the memory is removed, and the machine will boot from its disk");
         return Ok(Some(match find_damage(store, &left)? {

@@ -3,8 +3,20 @@
 # The values come before this text: user, authorized_key, host_key, host_key_public.
 set -eu
 umask 077
-# Else udev loads the network card's driver among the last, three seconds after sshd listens.
-modprobe virtio_net &
+
+# The addresses of QEMU's own network are known, and asking for them takes two seconds. networkd would set them three
+# seconds after sshd listens: it waits for udev, which is busy with the drivers of all other devices.
+set_address() {
+  modprobe virtio_net
+  for file in /sys/class/net/*/address; do
+    [ "$(cat "$file")" = 52:54:00:12:34:56 ] || continue
+    card=$(basename "$(dirname "$file")")
+    ip link set "$card" up
+    ip address replace 10.0.2.15/24 dev "$card"
+    ip route replace default via 10.0.2.2 dev "$card" proto static
+  done
+}
+set_address >/run/dsimg-address.log 2>&1 &
 
 add_line() { # FILE LINE
   grep -qsxF -- "$2" "$1" || printf '%s\n' "$2" >>"$1"
@@ -26,7 +38,7 @@ printf '%s' "$host_key" >/etc/ssh/ssh_host_ed25519_key
 printf '%s\n' "$host_key_public" >/etc/ssh/ssh_host_ed25519_key.pub
 : >/run/dsimg-first-boot
 
-# The addresses of QEMU's own network are known; asking for them takes two seconds.
+# What networkd finds is what it would set.
 mkdir -p -m 755 /run/systemd/network
 cat >/run/systemd/network/05-dsimg.network <<'END'
 [Match]

@@ -25,7 +25,8 @@ pub fn read_tree(image: &Path) -> Tree {
     let device = format!("{}?offset={}", raw.display(), offset_of_root(&raw));
     let dump = format!("rdump / {}", root.display());
     run(Command::new("debugfs").args(["-R", &dump, &device])).expect_success();
-    let found = run(Command::new("find").current_dir(&root).args([".", "-mindepth", "1", "-printf", "%P\\t%y %m %l\\n"]));
+    let found =
+        run(Command::new("find").current_dir(&root).args([".", "-mindepth", "1", "-printf", "%P\\t%y %m %l\\n"]));
     let sums = "find . -type f -print0 | xargs -0 sha256sum";
     let sums = run(Command::new("sh").current_dir(&root).args(["-c", sums])).expect_success();
     let mut tree: Tree = lines(&found.expect_success().stdout, '\t').collect();

@@ -41,7 +41,8 @@ struct Chain {
 
 impl Chain {
     fn write(&self) {
-        let stage = |(index, word): (usize, &u64)| (format!("s{index}"), format!("echo {word} >>/opt/chain; sleep 0.2"));
+        let stage =
+            |(index, word): (usize, &u64)| (format!("s{index}"), format!("echo {word} >>/opt/chain; sleep 0.2"));
         let mut stages: Vec<_> = self.words.iter().enumerate().map(stage).collect();
         stages.push(("told".to_owned(), "echo chain=$(paste -sd, /opt/chain)".to_owned()));
         let stages: Vec<_> = stages.iter().map(|(name, line)| (name.as_str(), line.as_str())).collect();
@@ -102,8 +103,7 @@ fn kills_at_random_moments_leave_no_wrong_checkpoint() {
             if random.below(10) == 0 { (&["--no-cache"], 40_000) } else { (&[], 14_000) };
         let log = chain.template.folder().join("killed.log");
         let mut command = chain.template.command(arguments);
-        let mut build =
-            command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let mut build = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(random.below(length)));
         let had_ended = build.try_wait().unwrap().is_some();
         build.kill().unwrap();

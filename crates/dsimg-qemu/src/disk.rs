@@ -1,10 +1,12 @@
 //! Disk images by `qemu-img`. The format is always said, never guessed: a guest could write a raw disk that
 //! looks like another format.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use dsimg_machine::{Event, MachineError, OutputStream, RunContext};
 use dsimg_template::template::{Compression, DiskFormat};
@@ -34,6 +36,35 @@ pub(crate) struct ImageInfo {
 pub(crate) struct FormatSpecific {
     #[serde(default)]
     pub(crate) data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A disk that is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// One file, in a format, with what its header says it stands on.
+    File(&'a Path, &'a str),
+    /// Layers of a qcow2, each on the one after it, whatever their headers say.
+    Layers(&'a [PathBuf]),
+}
+
+impl Source<'_> {
+    fn arguments(self) -> Vec<OsString> {
+        match self {
+            Self::File(path, format) => vec!["-f".into(), format.into(), file_name(path)],
+            Self::Layers(layers) => vec![format!("json:{}", stacked(layers)).into()],
+        }
+    }
+}
+
+/// As QEMU describes block devices. What the last one stands on is left to its header.
+fn stacked(layers: &[PathBuf]) -> Value {
+    let node = |path: &PathBuf| json!({"driver": "qcow2", "file": {"driver": "file", "filename": path}});
+    let mut upwards = layers.iter().rev().map(node);
+    let last = upwards.next().unwrap_or_default();
+    upwards.fold(last, |below, mut layer| {
+        layer["backing"] = below;
+        layer
+    })
 }
 
 /// How a disk becomes one of the image's files.
@@ -141,13 +172,13 @@ impl QemuImg {
     /// in bytes of the virtual disk.
     pub(crate) async fn convert(
         &self,
-        (from, format): (&Path, &str),
+        from: Source<'_>,
         (to, target): (&Path, Target),
         (what, virtual_size): (&str, u64),
         run: &RunContext,
     ) -> Result<(), MachineError> {
         let tool = self.tool("convert", format!("write {}", to.display())).limit(CONVERSION_LIMIT);
-        let tool = tool.args(conversion_options(target)).args(["-f", format]).arg(file_name(from)).arg(file_name(to));
+        let tool = tool.args(conversion_options(target)).args(from.arguments()).arg(file_name(to));
         let mut progress = Progress::default();
         let converted = tool
             .run_with(run, &mut |stream, bytes| {
@@ -163,13 +194,21 @@ impl QemuImg {
         converted
     }
 
-    /// Checks that the file's own structure is sound. Raw has none.
+    /// Checks that the file's own structure is sound; nothing that it stands on is opened. Raw has none.
     pub(crate) async fn check(&self, image: &Path, format: DiskFormat, run: &RunContext) -> Result<(), MachineError> {
         if format == DiskFormat::Raw {
             return Ok(());
         }
-        let tool = self.tool("check", format!("check {}", image.display())).limit(Duration::from_secs(3600));
-        tool.args(["-q", "-f", format.as_str()]).arg(file_name(image)).run(run).await.map(drop)
+        let tool = self.tool("check", format!("check {}", image.display())).arg("-q").limit(Duration::from_secs(3600));
+        let tool = match format {
+            DiskFormat::Qcow2 => {
+                let file = json!({"driver": "file", "filename": image});
+                let alone = json!({"driver": "qcow2", "file": file, "backing": null});
+                tool.arg(format!("json:{alone}"))
+            }
+            other => tool.args(["-f", other.as_str()]).arg(file_name(image)),
+        };
+        tool.run(run).await.map(drop)
     }
 }
 
@@ -195,7 +234,7 @@ fn conversion_options(target: Target) -> Vec<&'static str> {
 }
 
 /// A path that is nothing but a path: `qemu-img` reads `nbd:…` or `json:…` as something else, and `-x` as an option.
-fn file_name(path: &Path) -> std::ffi::OsString {
+fn file_name(path: &Path) -> OsString {
     if path.is_absolute() {
         return path.into();
     }
@@ -249,7 +288,8 @@ mod tests {
     }
 
     fn pattern(file: &Path, command: &str) -> bool {
-        let done = std::process::Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(file).output().unwrap();
+        let done =
+            std::process::Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(file).output().unwrap();
         // It exits with 0 when the pattern is another one.
         done.status.success() && !String::from_utf8_lossy(&done.stdout).contains("verification failed")
     }

@@ -13,23 +13,22 @@ use dsimg_machine::{Artifact, MachineError, RunContext};
 use dsimg_plan::Digest;
 use dsimg_template::template::{Compression, DiskFormat};
 
-use crate::disk::{QemuImg, Target};
+use crate::disk::{QemuImg, Source, Target};
 
 /// Writes one file for each format into `folder`, checks it, brings it safely to the host's disk and hashes it.
 /// The formats are written side by side: one waits for the disk while another compresses.
 pub(crate) async fn write_image(
     tools: &QemuImg,
-    disk: &Path,
+    (disk, virtual_size): (Source<'_>, u64),
     (name, folder): (&str, &Path),
     (formats, compression): (&[DiskFormat], Compression),
     run: &RunContext,
 ) -> Result<Vec<Artifact>, MachineError> {
-    let virtual_size = tools.info(disk, Some("qcow2"), run).await?.virtual_size;
     let writing = formats.iter().map(|format| async move {
         let file = format!("{name}.{}", format.as_str());
         let path = folder.join(&file);
         let target = Target { format: *format, compression };
-        tools.convert((disk, "qcow2"), (&path, target), (&file, virtual_size), run).await?;
+        tools.convert(disk, (&path, target), (&file, virtual_size), run).await?;
         tools.check(&path, *format, run).await?;
         let (size, sha256) = settle(&path, &run.cancel).await?;
         Ok(Artifact { file, format: format.as_str().to_owned(), size, sha256, virtual_size })
@@ -101,12 +100,17 @@ mod tests {
         std::fs::write(folder.join("disk.raw"), bytes).unwrap();
         qemu_img(&["convert", "-f", "raw", "-O", "qcow2", "disk.raw", "base.qcow2"]);
         let tools = QemuImg::new("qemu-img");
-        let disk = folder.join("disk.qcow2");
-        tools.create_overlay(&folder.join("base.qcow2"), &disk, 8 << 20, &run.context).await.unwrap();
+        let (base, saved, top) = (folder.join("base.qcow2"), folder.join("saved.qcow2"), folder.join("top.qcow2"));
+        tools.create_overlay(&base, &saved, 8 << 20, &run.context).await.unwrap();
+        tools.create_overlay(&saved, &top, 8 << 20, &run.context).await.unwrap();
+        // As that of a checkpoint, which is read from another place.
+        qemu_img(&["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "../elsewhere.qcow2", "saved.qcow2"]);
+        let layers = [top, saved, base];
+        let disk = (Source::Layers(&layers), 8 << 20);
         for compression in [Compression::Zstd, Compression::Zlib, Compression::None] {
             let output = tempfile::tempdir().unwrap();
             let formats = (DiskFormat::ALL.as_slice(), compression);
-            let written = write_image(&tools, &disk, ("image", output.path()), formats, &run.context).await.unwrap();
+            let written = write_image(&tools, disk, ("image", output.path()), formats, &run.context).await.unwrap();
             let names: Vec<_> = written.iter().map(|artifact| artifact.file.as_str()).collect();
             assert_eq!(names, ["image.qcow2", "image.raw", "image.vmdk", "image.vhdx"]);
             for artifact in written {
@@ -115,7 +119,7 @@ mod tests {
                 assert_eq!((artifact.size, artifact.virtual_size), (content.len() as u64, 8 << 20));
                 assert_eq!(artifact.sha256, Digest::of_bytes(&content));
                 let path = path.display().to_string();
-                qemu_img(&["compare", "-q", "-f", "qcow2", "-F", &artifact.format, "disk.qcow2", &path]);
+                qemu_img(&["compare", "-q", "-f", "raw", "-F", &artifact.format, "disk.raw", &path]);
             }
         }
         let ended = run.events().into_iter().filter(|event| matches!(event, Event::ProgressEnded { .. }));
@@ -125,13 +129,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_told_as_that() {
         let run = TestRun::new();
-        let qemu_img = run.script(
-            "case $1 in info) echo '{\"format\": \"qcow2\", \"virtual-size\": 100}' ;;\n\
-             *) echo 'qemu-img: error while writing: No space left on device' >&2; exit 1 ;; esac",
-        );
+        let qemu_img = run.script("echo 'qemu-img: error while writing: No space left on device' >&2; exit 1");
         let formats = ([DiskFormat::Qcow2].as_slice(), Compression::Zstd);
         let output = ("image", run.context.work.as_path());
-        let error = write_image(&QemuImg::new(qemu_img), &run.context.work, output, formats, &run.context).await;
+        let disk = (Source::File(Path::new("disk.qcow2"), "qcow2"), 100);
+        let error = write_image(&QemuImg::new(qemu_img), disk, output, formats, &run.context).await;
         let error = error.unwrap_err();
         assert!(matches!(error, MachineError::HostNotReady { .. }), "{error:?}");
         assert!(error.to_string().contains("error while writing: No space left on device"), "{error}");

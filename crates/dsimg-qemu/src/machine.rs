@@ -19,7 +19,7 @@ use crate::arguments::{DISK_NODE, Hardware, Uefi, arguments};
 use crate::builder::Programs;
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
-use crate::disk::QemuImg;
+use crate::disk::{QemuImg, Source};
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
 use crate::transfer::Transfer;
@@ -46,6 +46,8 @@ pub struct QemuMachine {
     boots: AtomicBool,
     /// How many layers were saved: the number of the disk that the machine writes to.
     layers: AtomicU32,
+    /// What the first layer stands on.
+    parent: PathBuf,
     disk_size: u64,
     formats: Vec<DiskFormat>,
     compression: Compression,
@@ -167,6 +169,7 @@ async fn start(
         boot_timeout: boot_limit(table, accelerator),
         boots: AtomicBool::new(memory.is_none()),
         layers: AtomicU32::new(0),
+        parent,
         disk_size: table.disk.0,
         formats: table.formats.clone(),
         compression: table.compression,
@@ -314,10 +317,14 @@ impl Machine for QemuMachine {
     }
 
     async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError> {
-        let disk = self.folder.disk(self.layers.load(Ordering::Relaxed));
-        self.qemu_img.check(&disk, DiskFormat::Qcow2, &self.run).await?;
+        // Those that were saved name what they stand on by its way from where they were published.
+        let numbers = (0..=self.layers.load(Ordering::Relaxed)).rev();
+        let mut layers: Vec<_> = numbers.map(|number| self.folder.disk(number)).collect();
+        self.qemu_img.check(&layers[0], DiskFormat::Qcow2, &self.run).await?;
+        layers.push(self.parent.clone());
         let output = (self.formats.as_slice(), self.compression);
-        write_image(&self.qemu_img, &disk, (name, folder), output, &self.run).await
+        let disk = (Source::Layers(&layers), self.disk_size);
+        write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await
     }
 
     async fn stop(self: Box<Self>) -> Result<(), MachineError> {

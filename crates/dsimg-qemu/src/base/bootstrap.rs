@@ -27,7 +27,7 @@ use jiff::civil::Date;
 use dsimg_machine::{BaseImage, MachineError, RunContext};
 use dsimg_template::template::{Bootstrap, Compression, DiskFormat, Network};
 
-use crate::disk::{QemuImg, Target};
+use crate::disk::{QemuImg, Source, Target};
 use recipe::Recipe;
 use scratch::Scratch;
 use store::{Place, Record};
@@ -103,7 +103,7 @@ async fn make(
     let virtual_size = finish_disk(recipe, &raw.0, &parts)?;
     // Not compressed: every build reads it, and holes in it cost nothing.
     let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
-    tools.convert((&raw.0, "raw"), (to, target), ("write the base", virtual_size), run).await?;
+    tools.convert(Source::File(&raw.0, "raw"), (to, target), ("write the base", virtual_size), run).await?;
     let (sha256, size) = store::digest(to.to_owned()).await?;
     Ok(Record {
         format: 1,

@@ -13,7 +13,7 @@ use dsimg_template::template::{Compression, DiskFormat, ImageSource, Location};
 use super::inspect::{Disk, inspect};
 use super::store::{DISK, Place};
 use super::unpack::unpack;
-use crate::disk::{ImageInfo, QemuImg, Target};
+use crate::disk::{ImageInfo, QemuImg, Source, Target};
 use crate::image::settle;
 
 /// The login where the template names none. Nothing is known about the image, and root is in each.
@@ -170,7 +170,10 @@ async fn make_qcow2(
     }
     let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
     let what = format!("converting {name}");
-    tools.convert((from, disk.format.as_str()), (to, target), (&what, virtual_size), run).await.map_err(damaged)?;
+    tools
+        .convert(Source::File(from, disk.format.as_str()), (to, target), (&what, virtual_size), run)
+        .await
+        .map_err(damaged)?;
     std::fs::remove_file(from).map_err(|error| MachineError::file("cannot remove", from, error))
 }
 

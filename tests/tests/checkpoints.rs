@@ -1,5 +1,8 @@
 //! Builds go on from checkpoints, and what comes out is what a build that ran through gives.
 
+// The allowance for tests covers only functions marked `#[test]`, not those they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -58,6 +61,13 @@ fn a_changed_stage_goes_on_from_the_one_before_it() {
     template.write("", &[("first", &template.first), ("second", SECOND)]);
     template.build(&["--from", "second"]).expect_success();
     assert_eq!(template.manifest("changed-1"), manifest);
+
+    let elsewhere = template.folder().join("cache");
+    run(Command::new("cp").arg("-al").arg(cache_folder().join("cache")).arg(&elsewhere)).expect_success();
+    template.write("", &[("first", &template.first), ("second", &format!("{SECOND}; : moved"))]);
+    let moved = run(template.command(&[]).env("DSIMG_CACHE_DIR", &elsewhere)).expect_success();
+    assert!(moved.stderr.contains("come from the checkpoint after `first`"), "{moved:?}");
+    assert_eq!(told(&moved, "kept"), first);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What takes half an hour to show: builds killed at two hundred moments, a cache with a flipped bit in a hundred
 //! places. `make test-endurance` runs them; `DSIMG_KILLS` and `DSIMG_FLIPS` set other numbers.
 
+// The allowance for tests covers only functions marked `#[test]`, not those they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;

@@ -123,29 +123,31 @@ pub(crate) async fn run_last_stage(
     Ok(())
 }
 
-/// A script of a stage's folder, with the build's environment, in that folder.
+/// A script of a stage's folder.
 fn script_command(script: &str, timeout: Duration) -> RemoteCommand {
-    let (folder, name) = script.rsplit_once('/').unwrap_or((GUEST_FOLDER, script));
-    let (folder, name) = (quote(folder), quote(&format!("./{name}")));
-    RemoteCommand::bash(&format!(
-        "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; \
-         cd {folder} && exec bash {name}"
-    ))
-    .with_timeout(timeout)
+    in_folder_of(script, |name| format!("exec bash {name}")).with_timeout(timeout)
 }
 
 /// Like [`script_command`], and on success the machine goes off a moment after the status is sent.
 /// `--force` leaves out the stopping of services, which would write logs and seeds once more;
 /// file systems are unmounted all the same.
 fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
+    let text = |name: &str| {
+        format!(
+            "bash {name} || exit; sync; \
+             setsid bash -c 'sleep 0.3; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+        )
+    };
+    in_folder_of(script, text).with_timeout(timeout)
+}
+
+/// A text for bash that is made of the script's quoted name, with the build's environment, in the script's folder.
+fn in_folder_of(script: &str, text: impl Fn(&str) -> String) -> RemoteCommand {
     let (folder, name) = script.rsplit_once('/').unwrap_or((GUEST_FOLDER, script));
-    let (folder, name) = (quote(folder), quote(&format!("./{name}")));
+    let (folder, text) = (quote(folder), text(&quote(&format!("./{name}"))));
     RemoteCommand::bash(&format!(
-        "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; \
-         cd {folder} && bash {name} || exit; sync; \
-         setsid bash -c 'sleep 0.3; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+        "set -a; . {GUEST_FOLDER}/env; DSIMG_STAGE={folder}; DSIMG_COMMON={folder}/common; set +a; cd {folder} && {text}"
     ))
-    .with_timeout(timeout)
 }
 
 fn stage_folders(stage: &Stage) -> Vec<String> {

@@ -10,5 +10,5 @@ mod tree;
 
 pub use booted::{Booted, Firmware};
 pub use command::{Outcome, build_image, cache_folder, dsimg, repository, run, wait_for};
-pub use small::{SmallTemplate, checkpoint_of, checkpoints, checkpoints_of, told};
+pub use small::{SmallTemplate, checkpoint_of, checkpoints, checkpoints_of, remove_checkpoints_of, told};
 pub use tree::{Tree, differences, read_tree};

@@ -148,7 +148,7 @@ pub fn checkpoint_of(image: &str, label: &str) -> PathBuf {
 ///
 /// # Panics
 /// `dsimg cache rm` fails.
-pub(crate) fn remove_checkpoints_of(image: &str) {
+pub fn remove_checkpoints_of(image: &str) {
     let stages = checkpoints_of(image).into_iter().filter(|(label, _)| label != "boot");
     let ids: Vec<_> = stages.filter_map(|(_, path)| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
     if !ids.is_empty() {

@@ -1,6 +1,6 @@
 //! The cache of bases: one folder each, named by what went into it, appearing whole by rename.
 //!
-//! `<cache>/bases/<key>/base.qcow2` and `base.json` beside it; `<cache>/bases/<key>.lock` is held while one is made,
+//! `<cache>/bases/<key>/base.qcow2`, `base.json` and `SHA256SUMS` beside it; `<cache>/bases/<key>.lock` is held while one is made,
 //! so that many builds make it once. The kernel drops the lock of a build that dies.
 
 use std::fs::{File, OpenOptions};
@@ -13,9 +13,12 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use dsimg_machine::{BaseImage, MachineError, RunContext};
+use dsimg_plan::Digest;
 
 pub(crate) const DISK: &str = "base.qcow2";
 const DESCRIPTION: &str = "base.json";
+/// As `sha256sum` reads it.
+const SUMS: &str = "SHA256SUMS";
 /// Between two looks whether another build is done with the same base.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -122,17 +125,26 @@ fn seal(folder: &Path, base: &BaseImage) -> io::Result<()> {
     let metadata = disk.metadata()?;
     let description =
         Description { base: base.clone(), size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) };
-    let path = folder.join(DESCRIPTION);
-    std::fs::write(&path, serde_json::to_vec_pretty(&description)?)?;
-    File::open(path)?.sync_all()?;
+    write_record(folder, &description, &base.sha256)?;
     std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))
+}
+
+/// `base.json`, and the digests of all that is in the folder: by them `dsimg cache verify` finds what is damaged.
+pub(crate) fn write_record(folder: &Path, record: &impl Serialize, disk: &Digest) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(record)?;
+    let sums = format!("{}  {DESCRIPTION}\n{disk}  {DISK}\n", Digest::of_bytes(&text));
+    for (name, content) in [(DESCRIPTION, text), (SUMS, sums.into_bytes())] {
+        let path = folder.join(name);
+        std::fs::write(&path, content)?;
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::TestRun;
-    use dsimg_plan::Digest;
 
     fn base() -> BaseImage {
         BaseImage {

@@ -206,7 +206,9 @@ fn a_flipped_byte_is_found_once() {
     let place = filled();
     place.write(&format!("{CACHE}/bases/k/base.qcow2"), &"x".repeat(5000));
     let sha256 = Digest::of_bytes("x".repeat(5000).as_bytes());
-    place.write(&format!("{CACHE}/bases/k/base.json"), &format!("{{\"base\": {{\"sha256\": \"{sha256}\"}}}}"));
+    place.write(&format!("{CACHE}/bases/k/base.json"), "{}");
+    let sums = format!("{}  base.json\n{sha256}  base.qcow2\n", Digest::of_bytes(b"{}"));
+    place.write(&format!("{CACHE}/bases/k/SHA256SUMS"), &sums);
     let ran = good(&place, &["cache", "verify"]);
     assert_eq!(ran.out, "as they were written: 4 checkpoints and 1 base\n");
     assert!(ran.err.contains("verifying checkpoint b1-apt (apt of ds), 1.1 MiB\n"), "{ran:?}");

@@ -13,6 +13,7 @@ use dsimg_machine::{BaseImage, MachineError, Resource, RunContext};
 use dsimg_plan::Digest;
 
 use super::recipe::Recipe;
+use crate::base::store::write_record;
 
 const DISK: &str = "base.qcow2";
 const RECORD: &str = "base.json";
@@ -106,12 +107,9 @@ impl Place {
     /// Moves the finished base to its place.
     pub(super) fn finish(&self, unfinished: Unfinished, record: &Record, run: &RunContext) -> Result<(), MachineError> {
         let from = &unfinished.folder;
-        let text = serde_json::to_vec_pretty(record).map_err(io::Error::from);
-        let path = from.join(RECORD);
-        text.and_then(|text| std::fs::write(&path, text))
-            .and_then(|()| File::open(&path)?.sync_all())
+        write_record(from, record, &record.sha256)
             .and_then(|()| File::open(from.join(DISK))?.sync_all())
-            .map_err(|error| MachineError::file("cannot write", &path, error))?;
+            .map_err(|error| MachineError::file("cannot write the base into", from, error))?;
         // There only if it is not whole, see `find`.
         let cleared = std::fs::remove_dir_all(&self.folder);
         if let Err(error) = cleared

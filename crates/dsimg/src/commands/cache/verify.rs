@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use dsimg_checkpoint::{Checkpoint, Damage, Store, StoreError};
 use dsimg_plan::inputs::hash_file;
 use rustix::fs::{FlockOperation, flock};
-use serde_json::Value;
 
 use super::{counted, failure, list, stage};
 use crate::failure::{Code, Failure};
 use crate::ui::output::{print, say};
 use crate::ui::text::{bytes, printable};
+
+/// The digests of a base's files, as the builder wrote them.
+const SUMS: &str = "SHA256SUMS";
+const BASE_FILES: [(&str, &str); 2] = [("base.json", "the record"), ("base.qcow2", "the disk")];
 
 pub(super) fn run(cache: &Path) -> Result<(), Failure> {
     let store = Store::new(cache);
@@ -144,21 +147,21 @@ fn verify_base(folder: &Path) -> Result<Option<String>, Failure> {
 }
 
 fn find_base_damage(folder: &Path) -> Option<String> {
-    let written = match fs::read(folder.join("base.json")).map(|text| serde_json::from_slice::<Value>(&text)) {
-        Err(error) => return Some(format!("base.json can't be read ({error})")),
-        Ok(Err(error)) => return Some(format!("base.json can't be understood ({error})")),
-        Ok(Ok(written)) => written,
+    let sums = match fs::read_to_string(folder.join(SUMS)) {
+        Err(error) => return Some(format!("{SUMS} can't be read ({error}): the list")),
+        Ok(sums) => sums,
     };
-    // The one form is of bases made from packages, the other of images.
-    let recorded = written["sha256"].as_str().or_else(|| written["base"]["sha256"].as_str());
-    let Some(recorded) = recorded else { return Some("base.json has no digest: the record".to_owned()) };
-    match hash_file(&folder.join("base.qcow2")) {
-        Err(error) => Some(format!("base.qcow2 can't be read ({error}): the disk")),
-        Ok((found, _)) if found.as_str() != recorded => {
-            Some("base.qcow2 is damaged (its digest is not that with which it was written): the disk".to_owned())
+    let recorded = |name: &str| sums.lines().find_map(|line| line.strip_suffix(&format!("  {name}")));
+    BASE_FILES.into_iter().find_map(|(name, what)| {
+        let Some(recorded) = recorded(name) else { return Some(format!("{SUMS} has no digest of {name}: the list")) };
+        match hash_file(&folder.join(name)) {
+            Err(error) => Some(format!("{name} can't be read ({error}): {what}")),
+            Ok((found, _)) if found.as_str() != recorded => {
+                Some(format!("{name} is damaged (its digest is not that with which it was written): {what}"))
+            }
+            Ok(_) => None,
         }
-        Ok(_) => None,
-    }
+    })
 }
 
 /// `false` while a build has its lock.

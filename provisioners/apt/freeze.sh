@@ -6,8 +6,15 @@ export LC_ALL=C
 main() {
   local work=/run/dsimg/freeze
   mkdir -p "$work"
+  if [[ ${1:-} == --origins ]]; then
+    list_origins "$work"
+    return
+  fi
   dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n' | grep '^installed' >"$work/debs"
   list_origins "$work"
+  # What is not here is left out by a quick look: there are 200 times as many.
+  awk -F'\t' '{print $2 "=" $3 ":" $4}' "$work/debs" >"$work/names"
+  grep -Ff "$work/names" "$work/origins" >"$work/origins-here" || true
   automatic_packages >"$work/automatic"
   # In each pass, `pass` says which of the three files a line is from.
   awk -F'\t' -v OFS='\t' '
@@ -18,7 +25,7 @@ main() {
       # apt keeps its marks for `all` packages under the native architecture.
       asked = !(($2 ":" $4) in automatic) && !($4 == "all" && ($2 ":" native) in automatic)
       print "deb", $2, $3, $4, origin[id], asked + 0
-    }' native="$(dpkg --print-architecture)" pass=1 "$work/automatic" pass=2 "$work/origins" pass=3 "$work/debs" |
+    }' native="$(dpkg --print-architecture)" pass=1 "$work/automatic" pass=2 "$work/origins-here" pass=3 "$work/debs" |
     sort
 }
 
@@ -30,31 +37,29 @@ automatic_packages() {
     /^$/ {if (auto == 1) print name ":" arch; auto = 0} END {if (auto == 1) print name ":" arch}' "$file"
 }
 
-# Writes `name=version:architecture<TAB>origin` for what the package lists know, such as "Debian trixie main".
-# The lists are large, so it is done again only where they or the installed packages changed.
+# Writes `name=version:architecture<TAB>origin` for all that the package lists know, such as "Debian trixie main".
+# The lists are large, so it is done once for each state of theirs: by apt's script in the background as soon as they
+# were read, and here where nobody did.
 list_origins() { # FOLDER
   local work=$1 state list
-  state=$( (stat -c '%n %s %Y' /var/lib/apt/lists/*_Packages* 2>/dev/null; cat "$work/debs") | md5sum)
-  [[ ! -e $work/origins-state || $(<"$work/origins-state") != "$state" ]] || return 0
-  cut -f2-4 "$work/debs" | awk -F'\t' '{print $1 "=" $2 ":" $3}' >"$work/wanted"
-  : >"$work/origins"
-  for list in /var/lib/apt/lists/*_Packages /var/lib/apt/lists/*_Packages.*; do
-    [[ -e $list ]] || continue
-    # Lines of packages that are not here are left without a look at their fields: there are 200 times as many.
-    /usr/lib/apt/apt-helper cat-file "$list" | grep -E '^(Package|Version|Architecture): ' |
-      awk -v origin="$(origin_of "$list")" '
-        FNR == NR {wanted[$0] = 1; names[substr($0, 1, index($0, "=") - 1)] = 1; next}
-        /^P/ {name = substr($0, 10); is_here = name in names; version = arch = ""; next}
-        !is_here {next}
-        /^V/ {version = substr($0, 10)}
-        /^A/ {arch = substr($0, 15)}
-        version != "" && arch != "" {
-          id = name "=" version ":" arch
-          if (id in wanted) print id "\t" origin
-          version = arch = ""
-        }' "$work/wanted" - >>"$work/origins" || true
-  done
-  printf '%s\n' "$state" >"$work/origins-state"
+  exec {lock}>"$work/origins.lock"
+  flock "$lock"
+  state=$(stat -c '%n %s %Y' /var/lib/apt/lists/*_Packages* 2>/dev/null || true)
+  if [[ ! -e $work/origins-state || $(<"$work/origins-state") != "$state" ]]; then
+    : >"$work/origins"
+    for list in /var/lib/apt/lists/*_Packages /var/lib/apt/lists/*_Packages.*; do
+      [[ -e $list ]] || continue
+      /usr/lib/apt/apt-helper cat-file "$list" | grep -E '^(Package|Version|Architecture): ' |
+        awk -v origin="$(origin_of "$list")" '
+          /^P/ {name = substr($0, 10); version = arch = ""; next}
+          /^V/ {version = substr($0, 10)}
+          /^A/ {arch = substr($0, 15)}
+          version != "" && arch != "" {print name "=" version ":" arch "\t" origin; version = arch = ""}' \
+          >>"$work/origins" || true
+    done
+    printf '%s\n' "$state" >"$work/origins-state"
+  fi
+  exec {lock}>&-
 }
 
 # Origin, suite and component, from the signed Release file beside the list; else the address in the list's name.
@@ -72,4 +77,4 @@ origin_of() { # LIST
   printf '%s\n' "${text:-${file//_//}}"
 }
 
-main
+main "$@"

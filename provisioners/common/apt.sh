@@ -119,6 +119,9 @@ refresh_package_lists() {
   say 'reading the package lists'
   if ! run_apt_get -o APT::Update::Error-Mode=any update; then explain_apt_failure update; fi
   printf '%s\n' "$state" >"$stamp"
+  # The freeze after this stage looks up where packages come from, and this has a processor to itself now.
+  local freeze=/run/dsimg/freeze/apt/freeze.sh
+  if [[ -e $freeze ]]; then bash "$freeze" --origins </dev/null >/dev/null 2>&1 & fi
 }
 
 explain_apt_failure() { # WHAT

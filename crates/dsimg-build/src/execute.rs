@@ -13,10 +13,10 @@ use dsimg_template::Catalog;
 
 use crate::error::BuildError;
 use crate::freeze::read_machine;
-use crate::guest::{Guest, Preparation};
+use crate::guest::Guest;
 use crate::network;
 use crate::output::OutputFolder;
-use crate::prepare::prepare;
+use crate::prepare::{Preparation, prepare};
 use crate::record::{Outcome, write_manifest};
 use crate::save::{Notes, Point, Saver};
 use crate::stages::{DROP_CACHES, StageSetting, run_last_stage, run_stage, tidy_after};

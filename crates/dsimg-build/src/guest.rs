@@ -1,30 +1,18 @@
 //! The running machine with an open session: what stages talk to.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dsimg_machine::session::NoOutput;
 use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
 
-use dsimg_plan::Digest;
-
 use crate::error::BuildError;
+use crate::prepare::Preparation;
 use crate::stages::Ended;
 
 /// How long a guest may take from the order to reboot until its ssh connection ends.
 const GOING_DOWN: Duration = Duration::from_secs(180);
-
-/// What a freshly booted guest is readied with, again after each reboot.
-#[derive(Debug, Clone)]
-pub(crate) struct Preparation {
-    /// Run by bash, from stdin: it holds the proxy's password where there is one.
-    pub script: String,
-    /// A tar file with tools and freeze scripts.
-    pub archive: PathBuf,
-    /// Of what is in it; the guest says which it has.
-    pub content: Digest,
-}
 
 pub(crate) struct Guest<'a> {
     machine: &'a dyn Machine,
@@ -63,10 +51,10 @@ impl<'a> Guest<'a> {
             .with_stdin(self.preparation.script.clone().into_bytes())
             .with_timeout(Duration::from_secs(15 * 60));
         let has = until_cancelled(self.run, self.session.read(&command)).await?;
-        if has == self.preparation.content.as_str().as_bytes() {
+        if has == self.preparation.mark.as_str().as_bytes() {
             return Ok(());
         }
-        self.bring(&self.preparation.archive, dsimg_plan::make::GUEST_FOLDER).await
+        self.bring(self.preparation.pack()?, dsimg_plan::make::GUEST_FOLDER).await
     }
 
     /// Unpacks a tar file of the host below `to`.

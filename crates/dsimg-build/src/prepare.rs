@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use dsimg_machine::RunContext;
 use dsimg_plan::Digest;
+use dsimg_plan::inputs::hash_file;
 use dsimg_template::secret;
 use dsimg_template::template::CertificateAuthorities;
 
 use crate::error::BuildError;
 use crate::execute::Job;
-use crate::guest::Preparation;
 use crate::network::{certificate_files, preparation_script};
 use crate::tools;
 use crate::upload::{append_bytes, append_folder};
@@ -37,9 +37,11 @@ pub(crate) async fn prepare(job: &Job<'_>, run: &RunContext) -> Result<Preparati
     let script = secret::reveal(&script, job.sources.secrets).ok_or_else(mangled)?;
     let archive = run.work.join("prepare.tar");
     let tools = gather_tools(job, run).await?;
-    let content = pack(&archive, &tools, certificates.as_deref(), job);
-    let content = content.map_err(|error| BuildError::file("cannot write", &archive, error))?;
-    Ok(Preparation { script, archive, content })
+    let contents = contents(&tools, certificates.as_deref(), job);
+    let facts: std::io::Result<Vec<_>> = contents.iter().map(Content::facts).collect();
+    let facts = facts.map_err(|error| BuildError::file("cannot read the tools for", &archive, error))?;
+    let mark = Digest::of_value(&facts);
+    Ok(Preparation { script, contents, mark, archive })
 }
 
 /// The PEM text that the guest is to trust while it is built.
@@ -69,33 +71,75 @@ async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, Pa
     Ok(tools)
 }
 
-/// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest, and a mark that says so:
-/// the digest of all of it, which is given back.
-fn pack(
-    archive: &Path,
-    tools: &[(String, PathBuf)],
-    certificates: Option<&str>,
-    job: &Job<'_>,
-) -> std::io::Result<Digest> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, content) in certificates.map(certificate_files).into_iter().flatten() {
-        append_bytes(&mut tar, name, 0o644, content.as_bytes())?;
+/// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest.
+fn contents(tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> Vec<Content> {
+    let mut contents = Vec::new();
+    for (name, text) in certificates.map(certificate_files).into_iter().flatten() {
+        contents.push(Content::Bytes(name.to_owned(), 0o644, text.as_bytes().to_owned()));
     }
-    append_folder(&mut tar, "tools", 0o755)?;
-    for (name, path) in tools {
-        append_bytes(&mut tar, &format!("tools/{name}"), 0o755, &std::fs::read(path)?)?;
-    }
-    append_folder(&mut tar, "freeze", 0o755)?;
+    // Their folder is made by the script: it lies on the disk.
+    contents.extend(tools.iter().map(|(name, path)| Content::File(format!("tools/{name}"), 0o755, path.clone())));
+    contents.push(Content::Folder("freeze".to_owned()));
     for provisioner in job.catalog.iter() {
         let definition = &provisioner.definition;
-        let Some(content) = definition.freeze.as_ref().and_then(|script| provisioner.files.get(script)) else {
+        let Some(script) = definition.freeze.as_ref().and_then(|script| provisioner.files.get(script)) else {
             continue;
         };
-        append_folder(&mut tar, &format!("freeze/{}", definition.name), 0o755)?;
-        append_bytes(&mut tar, &format!("freeze/{}/freeze.sh", definition.name), 0o755, content)?;
+        contents.push(Content::Folder(format!("freeze/{}", definition.name)));
+        contents.push(Content::Bytes(format!("freeze/{}/freeze.sh", definition.name), 0o755, script.to_vec()));
     }
-    let digest = Digest::of_bytes(tar.get_ref());
-    append_bytes(&mut tar, MARK, 0o644, digest.as_str().as_bytes())?;
-    std::fs::write(archive, tar.into_inner()?)?;
-    Ok(digest)
+    contents
+}
+
+/// What goes into the guest, by its path there.
+#[derive(Debug, Clone)]
+enum Content {
+    Folder(String),
+    Bytes(String, u32, Vec<u8>),
+    File(String, u32, PathBuf),
+}
+
+impl Content {
+    /// Whatever makes it another one.
+    fn facts(&self) -> std::io::Result<(&str, u32, Option<Digest>)> {
+        Ok(match self {
+            Self::Folder(path) => (path, 0, None),
+            Self::Bytes(path, mode, bytes) => (path, *mode, Some(Digest::of_bytes(bytes))),
+            Self::File(path, mode, from) => (path, *mode, Some(hash_file(from)?.0)),
+        })
+    }
+}
+
+/// What a freshly booted guest is readied with, again after each reboot.
+#[derive(Debug, Clone)]
+pub(crate) struct Preparation {
+    /// Run by bash, from stdin: it holds the proxy's password where there is one. It prints the mark that the guest has.
+    pub(crate) script: String,
+    contents: Vec<Content>,
+    /// Over the contents; the guest keeps it as a mark that it has them.
+    pub(crate) mark: Digest,
+    archive: PathBuf,
+}
+
+impl Preparation {
+    /// Writes the contents and the mark into a tar file. A guest that goes on from a checkpoint has them already.
+    ///
+    /// # Errors
+    /// A file can't be read, or the archive not be written.
+    pub(crate) fn pack(&self) -> Result<&Path, BuildError> {
+        let write = || {
+            let mut tar = tar::Builder::new(std::fs::File::create(&self.archive)?);
+            for content in &self.contents {
+                match content {
+                    Content::Folder(path) => append_folder(&mut tar, path, 0o755)?,
+                    Content::Bytes(path, mode, bytes) => append_bytes(&mut tar, path, *mode, bytes)?,
+                    Content::File(path, mode, from) => append_bytes(&mut tar, path, *mode, &std::fs::read(from)?)?,
+                }
+            }
+            append_bytes(&mut tar, MARK, 0o644, self.mark.as_str().as_bytes())?;
+            tar.into_inner().map(drop)
+        };
+        write().map_err(|error| BuildError::file("cannot write", &self.archive, error))?;
+        Ok(&self.archive)
+    }
 }

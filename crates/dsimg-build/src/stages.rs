@@ -135,7 +135,7 @@ fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
     let text = |name: &str| {
         format!(
             "bash {name} || exit; sync; \
-             setsid bash -c 'sleep 0.3; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+             setsid bash -c 'sleep 0.1; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
         )
     };
     in_folder_of(script, text).with_timeout(timeout)

@@ -4,7 +4,7 @@
 huge=/sys/kernel/mm/transparent_hugepage/enabled
 before=$(sed 's/.*\[\(.*\)\].*/\1/' "$huge" 2>/dev/null)
 free=$(sed -n 's/^MemFree: *\([0-9]*\) kB/\1/p' /proc/meminfo)
-size=$((free / 2 < 163840 ? free / 2 : 163840))
+size=$((free / 2 < 229376 ? free / 2 : 229376))
 [ -z "$before" ] || echo never >"$huge"
 dd if=/dev/zero of=/dev/null bs="${size}K" count=1 status=none
 [ -z "$before" ] || echo "$before" >"$huge"

@@ -16,7 +16,10 @@ main() {
   make_seed
   local round
   for ((round = 1; round <= rounds; round++)); do
+    # What is removed is not timed.
+    rm -rf "$dir/out-packer"
     timed packer "$round" run_packer
+    forget_builds
     timed dsimg "$round" run_cold
     note_checkpoints "$round"
     timed changed "$round" run_changed
@@ -25,7 +28,10 @@ main() {
     timed new-template "$round" run_new_template
     note_output new-template-output "$round" 'stage 1 of 2: hello'
     # Two minutes each: a third of the rounds is enough.
-    if ((round % 3 == 1)); then timed matrix "$round" run_matrix; fi
+    if ((round % 3 == 1)); then
+      forget_builds
+      timed matrix "$round" run_matrix
+    fi
   done
   report
 }
@@ -76,7 +82,6 @@ note_checkpoints() { # ROUND
 }
 
 run_packer() {
-  rm -rf "$dir/out-packer"
   (cd "$dir" && packer build -timestamp-ui -var "dir=$dir" -var "sum=sha256:$BENCH_SUM" "$here/w1.json")
 }
 
@@ -85,8 +90,11 @@ build() {
 }
 
 # A cold cache of stages and images: only downloads that Packer does not make either are kept (uv, the base).
+forget_builds() {
+  rm -rf "$dir"/cache/checkpoints "$dir"/w1-1 "$dir"/new-1 "$dir"/w1m-*
+}
+
 run_cold() {
-  rm -rf "$dir/cache/checkpoints" "$dir/w1-1"
   build "$here/w1.toml"
 }
 
@@ -109,7 +117,6 @@ run_new_template() {
 
 # Four images that differ in their last stage, with no checkpoint of any of them.
 run_matrix() {
-  rm -rf "$dir/cache/checkpoints"
   sed -e 's/^version = "1"/&\n[variables]\nword = "a"\n[matrix]\nword = ["a", "b", "c", "d"]/' \
     -e 's/^name = "w1"/name = "w1m"/' -e "s/print(numpy/print(\\\\\"{{ word }}\\\\\", numpy/" "$here/w1.toml" >"$dir/matrix.toml"
   build "$dir/matrix.toml"

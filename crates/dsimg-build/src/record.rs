@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dsimg_machine::{Artifact, RunContext};
+use dsimg_machine::{Artifact, RunContext, Written};
 use dsimg_manifest::Frozen;
 use dsimg_manifest::manifest::{self, Manifest, SystemFacts};
 use dsimg_plan::Digest;
@@ -20,7 +20,7 @@ use crate::timings::Timings;
 pub(crate) struct Outcome {
     pub(crate) packages: Frozen,
     pub(crate) system: SystemFacts,
-    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) written: Written,
 }
 
 /// Writes log, manifest and checksums beside the image's files.
@@ -67,7 +67,8 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
                 cpus: setting.host.cpus,
                 os: setting.host.os.clone(),
             },
-            artifacts: outcome.artifacts.into_iter().map(artifact).collect(),
+            artifacts: outcome.written.files.into_iter().map(artifact).collect(),
+            amis: outcome.written.amis.into_iter().map(ami).collect(),
             durations: timings.durations(),
         },
     }
@@ -92,8 +93,10 @@ fn base_facts(base: &PlannedBase, setting: &Setting<'_>) -> manifest::BaseFacts 
                 }
             },
         ),
+        PlannedBase::Ami(_) => ("ami", setting.base.description.clone()),
     };
-    manifest::BaseFacts { kind: kind.to_owned(), source, sha256: setting.base.sha256.to_string() }
+    let (id, sha256) = (setting.base.id.clone(), setting.base.sha256.to_string());
+    manifest::BaseFacts { kind: kind.to_owned(), source, id, sha256 }
 }
 
 fn stage_facts(stage: &dsimg_plan::Stage) -> manifest::StageFacts {
@@ -113,6 +116,11 @@ fn artifact(artifact: Artifact) -> manifest::Artifact {
         sha256: artifact.sha256.to_string(),
         virtual_size: artifact.virtual_size,
     }
+}
+
+fn ami(ami: dsimg_machine::Ami) -> manifest::Ami {
+    let dsimg_machine::Ami { region, id, name, snapshots, source, parameter } = ami;
+    manifest::Ami { region, id, name, snapshots, source, parameter }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), BuildError> {

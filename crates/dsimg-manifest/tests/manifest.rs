@@ -50,7 +50,12 @@ fn sample() -> Manifest {
             summary: Some("Python in /opt/ds".to_owned()),
         },
         plan: digest("1"),
-        base: BaseFacts { kind: "bootstrap".to_owned(), source: "debian trixie amd64".to_owned(), sha256: digest("2") },
+        base: BaseFacts {
+            kind: "bootstrap".to_owned(),
+            source: "debian trixie amd64".to_owned(),
+            id: None,
+            sha256: digest("2"),
+        },
         system: SystemFacts {
             os: "Debian GNU/Linux 13 (trixie)".to_owned(),
             os_id: "debian".to_owned(),
@@ -86,6 +91,8 @@ fn build() -> BuildFacts {
             sha256: "6".repeat(64),
             virtual_size: 20 << 30,
         }],
+
+        amis: Vec::new(),
         durations: Durations {
             total_ms: 83_000,
             resumed_after: Some("system libraries".to_owned()),

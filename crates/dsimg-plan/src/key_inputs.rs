@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use dsimg_template::definition::{Definition, Parameter, ParameterKind};
 use dsimg_template::secret;
+use dsimg_template::template::aws::{AmiSource, AwsEbsTable};
 use dsimg_template::template::{
     Bootstrap, BuilderTable, Checksum, Firmware, ImageSource, Network, ParameterValue, ProvisionEntry,
 };
@@ -28,7 +29,11 @@ pub(crate) struct DiskKey<'a> {
     format: u32,
     base: BaseKey<'a>,
     disk: ByteSize,
-    firmware: Firmware,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firmware: Option<Firmware>,
+    /// On AWS: what else decides what the disks hold, and where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws: Option<AwsKey<'a>>,
     /// A machine that goes on is logged in to as the one before.
     login: &'a str,
     kept_network: Option<&'a Network>,
@@ -38,6 +43,20 @@ pub(crate) struct DiskKey<'a> {
 enum BaseKey<'a> {
     Bootstrap(&'a Bootstrap),
     Image(&'a Checksum),
+    Ami(&'a AmiSource),
+}
+
+#[derive(Debug, Serialize)]
+struct AwsKey<'a> {
+    region: &'a str,
+    volumes: Vec<(&'a str, ByteSize)>,
+}
+
+impl<'a> AwsKey<'a> {
+    fn new(table: &'a AwsEbsTable) -> Self {
+        let volumes = table.instance.volumes.iter().map(|extra| (extra.device.as_str(), extra.volume.size)).collect();
+        Self { region: &table.account.region, volumes }
+    }
 }
 
 impl<'a> DiskKey<'a> {
@@ -46,10 +65,14 @@ impl<'a> DiskKey<'a> {
         let base = match base {
             PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
             PlannedBase::Image(ImageSource { checksum, .. }) => BaseKey::Image(checksum),
+            PlannedBase::Ami(ami) => BaseKey::Ami(ami),
         };
-        let BuilderTable::Qemu(qemu) = machine;
+        let (disk, firmware, aws) = match machine {
+            BuilderTable::Qemu(qemu) => (qemu.disk, Some(qemu.firmware), None),
+            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table))),
+        };
         let kept_network = network.keep.then_some(network);
-        Self { format: 1, base, disk: qemu.disk, firmware: qemu.firmware, login, kept_network }
+        Self { format: 1, base, disk, firmware, aws, login, kept_network }
     }
 
     pub(crate) fn inputs(&self) -> Value {
@@ -57,12 +80,21 @@ impl<'a> DiskKey<'a> {
         match self.base {
             BaseKey::Bootstrap(bootstrap) => inputs.insert("bootstrap".to_owned(), without_empty(json!(bootstrap))),
             BaseKey::Image(checksum) => inputs.insert("image".to_owned(), json!(checksum)),
+            BaseKey::Ami(ami) => inputs.insert("ami".to_owned(), without_empty(json!(ami))),
         };
         // In bytes where words would be rounded.
         let words = self.disk.to_string();
         let disk = if words.parse() == Ok(self.disk) { json!(words) } else { json!(self.disk.0) };
         inputs.insert("disk".to_owned(), disk);
-        inputs.insert("firmware".to_owned(), json!(self.firmware));
+        if let Some(firmware) = self.firmware {
+            inputs.insert("firmware".to_owned(), json!(firmware));
+        }
+        if let Some(aws) = &self.aws {
+            inputs.insert("region".to_owned(), json!(aws.region));
+            if !aws.volumes.is_empty() {
+                inputs.insert("volumes".to_owned(), json!(aws.volumes));
+            }
+        }
         inputs.insert("login".to_owned(), json!(self.login));
         if let Some(network) = self.kept_network {
             inputs.insert("network".to_owned(), without_empty(json!(network)));

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use dsimg_template::template::{Bootstrap, BuilderTable, Cell, Image, ImageSource, Network};
+use dsimg_template::template::aws::AmiSource;
+use dsimg_template::template::{Bootstrap, BuilderTable, Cell, Image, ImageSource, Network, Publish};
 use dsimg_template::units::Timeout;
 
 use crate::digest::Digest;
@@ -32,6 +33,9 @@ pub struct Plan {
     pub network: Network,
     /// The last one is the hygiene stage.
     pub stages: Vec<Stage>,
+    /// Where the finished image goes.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub publish: Vec<Publish>,
 }
 
 /// What is booted.
@@ -40,6 +44,7 @@ pub struct Plan {
 pub enum PlannedBase {
     Bootstrap(Bootstrap),
     Image(ImageSource),
+    Ami(AmiSource),
 }
 
 /// One `[[provision]]` entry: the unit of caching.

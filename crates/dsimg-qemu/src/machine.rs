@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use dsimg_machine::{Artifact, BaseImage, Machine, MachineError, RunContext, SavedMachine, Session, checkpoint};
+use dsimg_machine::{BaseImage, Machine, MachineError, RunContext, SavedMachine, Session, Written, checkpoint};
 use dsimg_plan::Plan;
 use dsimg_ssh::{NotReady, SshTarget, wait_until_ready};
-use dsimg_template::template::{BuilderTable, Compression, DiskFormat, Firmware, QemuTable};
+use dsimg_template::template::{Compression, DiskFormat, Firmware, QemuTable};
 use dsimg_template::units::ByteSize;
 
 use crate::accelerator::Accelerator;
 use crate::access::Access;
 use crate::arguments::{DISK_NODE, Hardware, Uefi, arguments};
-use crate::builder::Programs;
+use crate::builder::{Programs, table_of};
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
 use crate::disk::{QemuImg, Source};
@@ -96,7 +96,7 @@ pub(crate) async fn boot(
     plan: &Plan,
     run: &RunContext,
 ) -> Result<QemuMachine, MachineError> {
-    let BuilderTable::Qemu(table) = &plan.machine;
+    let table = table_of(plan)?;
     let folder = Folder::make(run)?;
     check_size(base, table.disk)?;
     let access = Access::generate(format!("dsimg-{}", run.build_id), plan.build_user());
@@ -111,7 +111,7 @@ pub(crate) async fn resume(
     plan: &Plan,
     run: &RunContext,
 ) -> Result<QemuMachine, MachineError> {
-    let BuilderTable::Qemu(table) = &plan.machine;
+    let table = table_of(plan)?;
     let folder = Folder::make(run)?;
     let access = Access::read(&saved.access)?;
     start(programs, accelerator, table, (&saved.disk, saved.memory.as_deref()), folder, access, run).await
@@ -316,7 +316,7 @@ impl Machine for QemuMachine {
         }
     }
 
-    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError> {
+    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError> {
         // Those that were saved name what they stand on by its way from where they were published.
         let numbers = (0..=self.layers.load(Ordering::Relaxed)).rev();
         let mut layers: Vec<_> = numbers.map(|number| self.folder.disk(number)).collect();
@@ -324,7 +324,8 @@ impl Machine for QemuMachine {
         layers.push(self.parent.clone());
         let output = (self.formats.as_slice(), self.compression);
         let disk = (Source::Layers(&layers), self.disk_size);
-        write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await
+        let files = write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await?;
+        Ok(Written { files, amis: Vec::new() })
     }
 
     async fn stop(self: Box<Self>) -> Result<(), MachineError> {

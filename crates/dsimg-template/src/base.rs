@@ -22,9 +22,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &Table) -> Base {
         reader.error_with_help(&later.key_span.clone(), message, "a machine boots from one of them: remove the other");
     }
     if bootstrap.is_none() && image.is_none() && reader.problems.len() == before {
-        return Base { bootstrap: Some(default_bootstrap()), image: None };
+        return Base { bootstrap: Some(default_bootstrap()), image: None, ami: None };
     }
-    Base { bootstrap, image }
+    Base { bootstrap, image, ami: None }
 }
 
 fn span_of(root: &Table) -> Range<usize> {

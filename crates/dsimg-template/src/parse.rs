@@ -151,6 +151,7 @@ fn read_template<'a>(
         base,
         network,
         builders,
+        publish: Vec::new(),
         provision: stages.into_iter().filter(|stage| stage.active).map(|stage| stage.entry).collect(),
         secrets: variables.secrets,
         context,

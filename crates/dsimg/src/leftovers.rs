@@ -67,5 +67,6 @@ fn describe(left: &Resource) -> String {
     match left {
         Resource::Folder { path } => path.display().to_string(),
         Resource::Process { pid, .. } => format!("process {pid}"),
+        Resource::Aws { region, name, .. } => format!("{name} in {region}"),
     }
 }

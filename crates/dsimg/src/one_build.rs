@@ -87,7 +87,7 @@ fn policy(shared: &Shared<'_>) -> Policy {
 }
 
 async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Path) -> Result<BuildReport, Failure> {
-    let builder = wire::builder_for(plan, &shared.folder, &shared.proxies);
+    let builder = wire::builder_for(plan, &shared.folder, &shared.proxies)?;
     let keeper = Keeper::new(shared, run);
     let job = Job {
         plan,

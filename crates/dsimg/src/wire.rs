@@ -8,10 +8,17 @@ use dsimg_plan::Plan;
 use dsimg_qemu::{QemuBuilder, State};
 use dsimg_template::template::BuilderTable;
 
+use crate::failure::{Code, Failure};
+
 /// The builder that carries out the plan; relative paths in it start from the template's folder.
-pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEnvironment) -> Box<dyn Builder> {
+pub(crate) fn builder_for(
+    plan: &Plan,
+    template_folder: &Path,
+    proxies: &ProxyEnvironment,
+) -> Result<Box<dyn Builder>, Failure> {
     match &plan.machine {
-        BuilderTable::Qemu(_) => Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone())),
+        BuilderTable::Qemu(_) => Ok(Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone()))),
+        BuilderTable::AwsEbs(_) => Err(without_aws()),
     }
 }
 
@@ -19,7 +26,13 @@ pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEn
 pub(crate) fn memory_of(plan: &Plan) -> u64 {
     match &plan.machine {
         BuilderTable::Qemu(table) => table.memory.0 + dsimg_qemu::MEMORY_BESIDE_THE_GUESTS,
+        BuilderTable::AwsEbs(_) => 0,
     }
+}
+
+fn without_aws() -> Failure {
+    Failure::new(Code::Wrong, "this dsimg was built without its part for AWS")
+        .with_hint("build it with `cargo build --release --features aws`")
 }
 
 /// Frees something that a dead build left, whichever builder made it.
@@ -29,6 +42,10 @@ pub(crate) fn memory_of(plan: &Plan) -> u64 {
 pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Folder { .. } | Resource::Process { .. } => QemuBuilder::new("").reclaim(left).await,
+        Resource::Aws { name, .. } => {
+            let hint = Some("build dsimg with its feature `aws`, and run `dsimg gc --aws`".to_owned());
+            Err(MachineError::HostNotReady { what: format!("`{name}` was made on AWS"), hint })
+        }
     }
 }
 

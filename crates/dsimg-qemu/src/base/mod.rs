@@ -44,6 +44,10 @@ pub(crate) async fn prepare(
             let access = Access::from_network(&network).or_environment(proxies);
             image::prepare(&source, access, tools, run).await
         }
+        PlannedBase::Ami(_) => {
+            let what = "an AMI boots on AWS only".to_owned();
+            Err(MachineError::Refused { what, hint: None })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use dsimg_build::outlook::{Outlook, known_base, outlook};
 use dsimg_checkpoint::{Listing, Store};
 use dsimg_plan::plan::{FileKind, PlannedBase, PlannedFile};
 use dsimg_plan::{Plan, Stage, Step, gather_inputs, make_plans};
+use dsimg_template::template::aws::AwsEbsTable;
 use dsimg_template::template::{BuilderTable, Distro, Firmware, Location};
 use dsimg_template::{Template, secret};
 
@@ -113,11 +114,22 @@ fn describe_base(base: &PlannedBase) -> String {
             Location::Path(path) => path.display().to_string(),
             Location::Url(url) => url.clone(),
         },
+        PlannedBase::Ami(ami) => match (&ami.id, &ami.name, &ami.owner) {
+            (Some(id), _, _) => format!("AMI {id}"),
+            (None, name, owner) => format!(
+                "the newest AMI {} of {}",
+                name.as_deref().unwrap_or("that fits the filters"),
+                owner.as_deref().unwrap_or("any account")
+            ),
+        },
     }
 }
 
 fn describe_machine(machine: &BuilderTable) -> String {
-    let BuilderTable::Qemu(qemu) = machine;
+    let qemu = match machine {
+        BuilderTable::Qemu(qemu) => qemu,
+        BuilderTable::AwsEbs(aws) => return describe_instance(aws),
+    };
     let firmware = match qemu.firmware {
         Firmware::Bios => "BIOS",
         Firmware::Uefi => "UEFI",
@@ -129,6 +141,16 @@ fn describe_machine(machine: &BuilderTable) -> String {
         qemu.memory,
         qemu.disk,
         formats.join(" and ")
+    )
+}
+
+fn describe_instance(aws: &AwsEbsTable) -> String {
+    let spot = if aws.instance.spot.is_some() { ", spot" } else { "" };
+    format!(
+        "{} in {}{spot}, a disk of {}; becomes an AMI",
+        aws.instance.types.join(" or "),
+        aws.account.region,
+        aws.instance.root.size
     )
 }
 

@@ -68,6 +68,7 @@ impl Place {
             virtual_size: record.virtual_size,
             user: record.recipe.user().to_owned(),
             path,
+            id: None,
         };
         Some((record, image))
     }

@@ -17,7 +17,7 @@ pub(crate) struct Encryption {
     pub(crate) encrypted: bool,
     /// ARN of the key that the template names.
     pub(crate) key: Option<String>,
-    /// The account's default key, as AWS names it, where the template names none.
+    /// The account's default key, as AWS names it, where the template names none; absent where the caller may not ask.
     pub(crate) default_key: Option<String>,
 }
 
@@ -60,6 +60,11 @@ impl Encryption {
         Ok(Self { encrypted, key: None, default_key: default_key.filter(|_| encrypted) })
     }
 
+    /// Whether it can be compared with that of an older snapshot.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.encrypted || self.key.is_some() || self.default_key.is_some()
+    }
+
     /// Asked before anything is uploaded.
     ///
     /// # Errors
@@ -100,8 +105,15 @@ pub(crate) fn unshareable(region: &str) -> MachineError {
 async fn defaults(account: &Account, run: &RunContext) -> Result<(bool, Option<String>), MachineError> {
     let action = "look up the account's default encryption";
     let by_default = ask(action, account, run, account.ec2.get_ebs_encryption_by_default().send()).await?;
-    let key = ask(action, account, run, account.ec2.get_ebs_default_kms_key_id().send()).await?;
-    Ok((by_default.ebs_encryption_by_default() == Some(true), key.kms_key_id().map(ToOwned::to_owned)))
+    let key = match ask(action, account, run, account.ec2.get_ebs_default_kms_key_id().send()).await {
+        Ok(answer) => answer.kms_key_id().map(ToOwned::to_owned),
+        Err(error @ MachineError::Refused { .. }) => {
+            run.debug(format!("{error}; encrypted snapshots of older releases are no parents then"));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((by_default.ebs_encryption_by_default() == Some(true), key))
 }
 
 /// `StartSnapshot` takes ARNs of keys only. That of an alias is known to KMS, which dsimg does not ask.

@@ -79,7 +79,8 @@ impl Releases {
                 && snapshot.state() == Some(&SnapshotState::Completed)
                 && snapshot.encrypted() == Some(encryption.encrypted);
             let Some(head) = known.get(id).filter(|_| fits) else { continue };
-            if head.volume_gib <= volume_gib && head.encryption == *encryption && let Some(sums) = self.load(id) {
+            let lies_under = head.volume_gib <= volume_gib && head.encryption == *encryption && encryption.is_known();
+            if lies_under && let Some(sums) = self.load(id) {
                 return Ok(Some(Parent { snapshot: id.to_owned(), sums }));
             }
         }

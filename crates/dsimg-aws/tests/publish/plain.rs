@@ -96,7 +96,10 @@ pub(crate) async fn a_publish_that_is_cancelled_keeps_its_upload() {
     rig::fault(&json!({"action": "PutSnapshotBlock", "kind": "hang", "nth": 4, "count": null, "seconds": 5}));
     let cancel = world.cancel.clone();
     let soon = async {
-        while world.journalled() < 3 {
+        for _ in 0..500 {
+            if world.journalled() == 3 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         cancel.cancel();

@@ -15,12 +15,12 @@ use aws_sdk_ec2::types::{Image, ImageState};
 use futures_util::future::join_all;
 
 use dsimg_machine::ledger::AWS_NAME_TAG;
-use dsimg_machine::{Ami, MachineError, RunContext};
+use dsimg_machine::{Ami, AwsKind, MachineError, RunContext};
 use dsimg_template::template::aws::AmiTable;
 
 use self::finish::{finish, remove};
 use crate::account::Account;
-use crate::custody::Custody;
+use crate::custody::{Custody, resource};
 use crate::tags::{self, SHA256};
 
 pub(crate) use register::register;
@@ -70,7 +70,7 @@ pub(crate) async fn name_to_make(job: &AmiJob<'_>, run: &RunContext) -> Result<S
 }
 
 /// An AMI of the very disk that the job's tags name, which an earlier try made, whatever it is called. One that failed
-/// is removed.
+/// is deregistered.
 ///
 /// # Errors
 /// AWS does not answer, or the build is cancelled.
@@ -91,7 +91,12 @@ pub(crate) async fn find_made(job: &AmiJob<'_>, custody: &Custody<'_>) -> Result
                     found = Some(find::id(&image).to_owned());
                 }
             }
-            _ if tags::of(image.tags(), AWS_NAME_TAG).is_some() => remove(&image, job.account, custody).await?,
+            // Its snapshot is good: the next AMI is made of it.
+            _ if tags::of(image.tags(), AWS_NAME_TAG).is_some() => {
+                replace::deregister(&image, job.account, custody.run).await?;
+                let name = image.name().unwrap_or_default();
+                custody.is_finished(&resource(job.account, AwsKind::Image, name))?;
+            }
             _ => {}
         }
     }

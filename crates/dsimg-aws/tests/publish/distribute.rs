@@ -140,7 +140,8 @@ pub(crate) async fn an_ami_that_fails_is_told_with_its_reason() {
     // What failed goes away before it is made again; the upload was not in vain.
     rig::calls();
     world.publish().await.unwrap();
-    assert_eq!(rig::alive("images").len(), 1);
+    assert_eq!(count(&rig::calls(), "PutSnapshotBlock", "ok"), 0);
+    assert_eq!((rig::alive("images").len(), rig::alive("snapshots").len()), (1, 1));
 }
 
 pub(crate) async fn a_protected_ami_is_not_replaced() {

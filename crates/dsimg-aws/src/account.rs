@@ -9,7 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use dsimg_template::template::aws::AwsAccount;
 
 /// How often a call of EC2, SSM or STS is tried while AWS asks for patience.
-const ATTEMPTS: u32 = 12;
+const ATTEMPTS: u32 = 20;
 
 /// With whose rights, and where; one for each region that a build works in.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub(crate) struct Account {
     pub(crate) profile: Option<String>,
     pub(crate) ec2: aws_sdk_ec2::Client,
     pub(crate) ebs: aws_sdk_ebs::Client,
+    pub(crate) kms: aws_sdk_kms::Client,
     pub(crate) ssm: aws_sdk_ssm::Client,
     pub(crate) sts: aws_sdk_sts::Client,
     config: SdkConfig,
@@ -28,8 +29,9 @@ impl Account {
     pub(crate) async fn open(account: &AwsAccount) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(account.region.clone()))
-            // One bucket for all calls of a client: many at a time slow down together.
-            .retry_config(RetryConfig::adaptive().with_max_attempts(ATTEMPTS).with_max_backoff(Duration::from_secs(20)))
+            // Not adaptive: for callers of a few calls a minute, one refusal there costs a pause of 20 s before each
+            // repeat from then on. A publish with every second call throttled took over 8 minutes so, and half a minute now.
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(Duration::from_secs(20)))
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(10))
@@ -55,6 +57,7 @@ impl Account {
             profile: account.profile.clone(),
             ec2: aws_sdk_ec2::Client::new(&config),
             ebs: aws_sdk_ebs::Client::from_conf(block_config(&config)),
+            kms: aws_sdk_kms::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             config,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::rig;
 use crate::world::{AWAY, World, images, tag};
@@ -26,9 +26,13 @@ async fn sequence() -> Vec<(String, usize)> {
     let world = world();
     rig::calls();
     world.publish().await.unwrap();
+    numbered(&rig::calls())
+}
+
+fn numbered(calls: &[Value]) -> Vec<(String, usize)> {
     let mut seen = std::collections::BTreeMap::new();
     let mut sequence = Vec::new();
-    for call in rig::calls() {
+    for call in calls {
         let action = call["action"].as_str().unwrap().to_owned();
         let nth: &mut usize = seen.entry(action.clone()).or_default();
         *nth += 1;
@@ -66,6 +70,11 @@ pub(crate) async fn each_fault_at_each_call() {
             }
             assert_at_most_one(&world, &what).await;
             rig::no_more_faults();
+            // Either first the clean-up, or at once the next try.
+            if (went_well + failed) % 2 == 0 {
+                world.collect_garbage().await;
+                assert_clean(&what);
+            }
             let amis = world.publish().await.unwrap_or_else(|error| panic!("{what}: {error}"));
             world.collect_garbage().await;
             assert_eq!(amis.len(), 2, "{what}");
@@ -75,7 +84,13 @@ pub(crate) async fn each_fault_at_each_call() {
     println!("{went_well} went well in spite of it, {failed} failed and went on the next time");
 }
 
-/// On each region one AMI at most, and what is not finished is on record.
+/// Of each region one AMI or none, with its snapshot, and nothing else.
+fn assert_clean(what: &str) {
+    let (images, snapshots) = (rig::alive("images").len(), rig::alive("snapshots").len());
+    assert!(images <= 2 && snapshots == images, "{what}: {images} images, {snapshots} snapshots");
+}
+
+/// In each region one AMI at most, and what is not finished is on record.
 async fn assert_at_most_one(world: &World, what: &str) {
     for region in ["us-east-1", AWAY] {
         let images = images(region).await;
@@ -92,29 +107,67 @@ pub(crate) async fn killed_after_each_call() {
     for (action, nth) in sequence().await {
         rig::post("reset", &json!({}));
         let world = world();
-        // Done, and the answer does not come: dsimg dies there.
-        rig::fault(&json!({"action": action, "kind": "delay", "nth": nth, "seconds": 1}));
-        let mut child = world.publish_apart();
-        for _ in 0..1000 {
-            let calls = rig::get("calls");
-            let struck = calls.as_array().unwrap().iter().any(|call| call["fault"] == "delay");
-            if struck || child.try_wait().unwrap().is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        rig::no_more_faults();
         let what = format!("{action} {nth}");
+        kill_at(&world, &action, nth).await;
         world.collect_garbage().await;
         let left = images("us-east-1").await;
         assert!(left.len() <= 1, "{what}: {left:?}");
-        let (images, snapshots) = (rig::alive("images").len(), rig::alive("snapshots").len());
-        assert!(images <= 2 && snapshots == images, "{what}: {images} images, {snapshots} snapshots");
+        assert_clean(&what);
         world.publish().await.unwrap_or_else(|error| panic!("{what}: {error}"));
         world.collect_garbage().await;
         assert_eq!((rig::alive("images").len(), rig::alive("snapshots").len()), (2, 2), "{what}");
+    }
+}
+
+/// The call is done, its answer does not come, and dsimg dies there.
+async fn kill_at(world: &World, action: &str, nth: usize) {
+    rig::fault(&json!({"action": action, "kind": "delay", "nth": nth, "seconds": 1}));
+    let mut child = world.publish_apart();
+    for _ in 0..1000 {
+        let calls = rig::get("calls");
+        let struck = calls.as_array().unwrap().iter().any(|call| call["fault"] == "delay");
+        if struck || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig::no_more_faults();
+}
+
+/// A published release, and another disk that is to take its place.
+async fn world_with_an_older_ami() -> World {
+    rig::post("reset", &json!({}));
+    let mut world = world();
+    world.publish().await.unwrap();
+    world.write("aX.cd");
+    world.table.ami.replace = true;
+    rig::calls();
+    world
+}
+
+/// Whenever it dies, even before a clean-up has run, each region has a whole AMI; in the end, one.
+pub(crate) async fn a_replacement_that_is_killed_at_each_call() {
+    let world = world_with_an_older_ami().await;
+    world.publish().await.unwrap();
+    for (action, nth) in numbered(&rig::calls()) {
+        let world = world_with_an_older_ami().await;
+        let what = format!("{action} {nth}");
+        kill_at(&world, &action, nth).await;
+        world.collect_garbage().await;
+        for region in ["us-east-1", AWAY] {
+            let images = images(region).await;
+            let whole = images.iter().filter(|image| tag(image.tags(), "dsimg:temporary").is_none()).count();
+            assert!((1..=2).contains(&whole), "{what}: {images:?}");
+        }
+        let amis = world.publish().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        world.collect_garbage().await;
+        assert_eq!((rig::alive("images").len(), rig::alive("snapshots").len()), (2, 2), "{what}");
+        for ami in amis {
+            assert_eq!(ami.name, "ds-hub-1", "{what}");
+            assert!(rig::alive("images").contains(&ami.id), "{what}");
+        }
     }
 }

@@ -55,6 +55,7 @@ const TESTS: &[Test] = tests![
     faults::half_of_all_calls_are_throttled,
     faults::each_fault_at_each_call,
     faults::killed_after_each_call,
+    faults::a_replacement_that_is_killed_at_each_call,
 ];
 
 fn main() -> ExitCode {

@@ -91,6 +91,12 @@ pub trait Machine: Send + Sync {
         Err(MachineError::refused("this machine can't be saved", "build with `--no-cache`"))
     }
 
+    /// Called when all stages but the last are done: notes which parts of the disk were written until now. The last
+    /// stage gives back to the host what is free, which looks like zeros that were written.
+    async fn note_written(&self) -> Result<(), MachineError> {
+        Ok(())
+    }
+
     /// Why the machine is not running any more, or is paused by an error such as a full host disk;
     /// `None` while it runs.
     async fn trouble(&self) -> Option<String>;

@@ -1,6 +1,7 @@
 //! Where a finished image goes, and what came of it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,21 @@ impl WrittenParts {
     pub fn touches(&self, from: u64, to: u64) -> bool {
         let next = self.parts.partition_point(|part| part.1 <= from);
         self.parts.get(next).is_some_and(|part| part.0 < to)
+    }
+
+    /// Puts them beside the image's files.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        std::fs::write(folder.join(WRITTEN_PARTS), serde_json::to_string(self)? + "\n")
+    }
+
+    /// Reads them from an image's folder; `None` where there are none, or none that this version understands.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(folder.join(WRITTEN_PARTS)).ok()?;
+        serde_json::from_str(&text).ok().filter(|parts: &Self| parts.format == 1)
     }
 
     /// Bytes in all parts.

@@ -138,11 +138,12 @@ pub type SecretDigests = BTreeMap<String, Digest>;
 
 impl Plan {
     /// sha256 over the plan's JSON; the manifest records it. The readable forms of the keys' inputs, which say
-    /// nothing that the rest does not, are left out.
+    /// nothing that the rest does not, are left out; so is where the image goes, which does not change it.
     #[must_use]
     pub fn hash(&self) -> Digest {
         let mut plan = self.clone();
         plan.disk_inputs = serde_json::Value::Null;
+        plan.publish.clear();
         plan.stages.iter_mut().for_each(|stage| stage.inputs = serde_json::Value::Null);
         Digest::of_value(&plan)
     }

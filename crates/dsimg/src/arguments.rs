@@ -75,6 +75,9 @@ pub(crate) struct Build {
     /// Replace an image's folder that is there already.
     #[arg(long)]
     pub force: bool,
+    /// Leave the image on this host, whatever `[[publish]]` says.
+    #[arg(long)]
+    pub no_publish: bool,
     /// Start from the base, whatever checkpoints there are; new ones are made.
     #[arg(long)]
     pub no_cache: bool,

@@ -9,6 +9,7 @@ mod keep;
 mod leftovers;
 mod one_build;
 mod outcome;
+mod publishing;
 mod reading;
 mod secrets;
 mod signals;

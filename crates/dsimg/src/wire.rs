@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use dsimg_download::ProxyEnvironment;
-use dsimg_machine::{Builder, MachineError, Resource, RunContext};
+use dsimg_machine::{Builder, MachineError, Publisher, Resource, RunContext};
 use dsimg_plan::Plan;
 use dsimg_qemu::{QemuBuilder, State};
-use dsimg_template::template::BuilderTable;
+use dsimg_template::template::{BuilderTable, Publish, PublisherTable};
 
 use crate::failure::{Code, Failure};
 
@@ -19,6 +19,22 @@ pub(crate) fn builder_for(
     match &plan.machine {
         BuilderTable::Qemu(_) => Ok(Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone()))),
         BuilderTable::AwsEbs(_) => Err(without_aws()),
+    }
+}
+
+/// Where a finished image goes; what a publisher remembers between runs lies below `state`.
+///
+/// # Errors
+/// This program was built without it.
+pub(crate) fn publisher_for(publish: &Publish, state: &Path) -> Result<Box<dyn Publisher>, Failure> {
+    match &publish.table {
+        #[cfg(feature = "aws")]
+        PublisherTable::AwsAmi(table) => Ok(Box::new(dsimg_aws::AwsPublisher::new(table, state))),
+        #[cfg(not(feature = "aws"))]
+        PublisherTable::AwsAmi(_) => {
+            let _unused = state;
+            Err(without_aws())
+        }
     }
 }
 

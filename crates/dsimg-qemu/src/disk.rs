@@ -138,10 +138,11 @@ impl QemuImg {
         serde_json::from_slice(&text).map_err(|error| self.unexpected("map", &error))
     }
 
-    /// Bytes of the virtual disk of the file that all others stand on.
-    pub(crate) async fn base_size(&self, disk: Source<'_>, run: &RunContext) -> Result<u64, MachineError> {
-        let tool = self.tool("info", "look at a disk's layers".to_owned());
-        let text = tool.args(["-U", "--backing-chain", "--output=json"]).args(disk.arguments()).run(run).await?;
+    /// Bytes of the virtual disk of the file that this one stands on in the end, by what their headers say.
+    pub(crate) async fn base_size(&self, layer: &Path, run: &RunContext) -> Result<u64, MachineError> {
+        let tool = self.tool("info", format!("look at the layers of {}", layer.display()));
+        let tool = tool.args(["-U", "--backing-chain", "--output=json", "-f", "qcow2"]).arg(file_name(layer));
+        let text = tool.run(run).await?;
         let chain: Vec<ImageInfo> = serde_json::from_slice(&text).map_err(|error| self.unexpected("info", &error))?;
         Ok(chain.last().map_or(0, |base| base.virtual_size))
     }
@@ -200,7 +201,7 @@ impl QemuImg {
         let before = self.map(Source::File(&flat, "qcow2"), run).await?;
         rebase(&[], base).run(run).await?;
         let after = self.map(Source::File(&flat, "qcow2"), run).await?;
-        let base_size = self.base_size(Source::File(base, "qcow2"), run).await?;
+        let base_size = self.base_size(base, run).await?;
         self.write_zeros(&flat, &no_longer_present(&before, &after, base_size), run).await?;
         rebase(&["-u"], written).run(run).await?;
         std::fs::rename(&flat, layer).map_err(|error| MachineError::file("cannot write", layer, error))

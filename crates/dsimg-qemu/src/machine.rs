@@ -387,7 +387,7 @@ impl QemuMachine {
     /// them are what it gave back to the host.
     async fn written_parts(&self, layers: &[PathBuf]) -> Result<WrittenParts, MachineError> {
         let (last, before) = (Source::Layers(layers), Source::Layers(&layers[1..]));
-        let base = self.qemu_img.base_size(before, &self.run).await?;
+        let base = self.qemu_img.base_size(&self.parent, &self.run).await?;
         let before = self.qemu_img.map(before, &self.run).await?;
         let last = self.qemu_img.map(last, &self.run).await?;
         let before = before.iter().filter(|extent| extent.present);

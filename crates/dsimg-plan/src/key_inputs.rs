@@ -50,17 +50,25 @@ enum BaseKey<'a> {
 struct AwsKey<'a> {
     region: &'a str,
     volumes: Vec<(&'a str, ByteSize)>,
+    /// What cloud-init does with it is on the disk before the first stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data: Option<&'a Digest>,
 }
 
 impl<'a> AwsKey<'a> {
-    fn new(table: &'a AwsEbsTable) -> Self {
+    fn new(table: &'a AwsEbsTable, user_data: Option<&'a Digest>) -> Self {
         let volumes = table.instance.volumes.iter().map(|extra| (extra.device.as_str(), extra.volume.size)).collect();
-        Self { region: &table.account.region, volumes }
+        Self { region: &table.account.region, volumes, user_data }
     }
 }
 
 impl<'a> DiskKey<'a> {
-    pub(crate) fn new(base: &'a PlannedBase, machine: &'a BuilderTable, network: &'a Network) -> Self {
+    pub(crate) fn new(
+        base: &'a PlannedBase,
+        machine: &'a BuilderTable,
+        user_data: Option<&'a Digest>,
+        network: &'a Network,
+    ) -> Self {
         let login = build_user(machine, matches!(base, PlannedBase::Bootstrap(_)));
         let base = match base {
             PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
@@ -69,7 +77,7 @@ impl<'a> DiskKey<'a> {
         };
         let (disk, firmware, aws) = match machine {
             BuilderTable::Qemu(qemu) => (qemu.disk, Some(qemu.firmware), None),
-            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table))),
+            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table, user_data))),
         };
         let kept_network = network.keep.then_some(network);
         Self { format: 1, base, disk, firmware, aws, login, kept_network }
@@ -94,6 +102,9 @@ impl<'a> DiskKey<'a> {
             if !aws.volumes.is_empty() {
                 inputs.insert("volumes".to_owned(), json!(aws.volumes));
             }
+            if let Some(user_data) = aws.user_data {
+                inputs.insert("user_data".to_owned(), json!(user_data.short()));
+            }
         }
         inputs.insert("login".to_owned(), json!(self.login));
         if let Some(network) = self.kept_network {
@@ -104,8 +115,14 @@ impl<'a> DiskKey<'a> {
 }
 
 fn without_empty(mut value: Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+        fields.retain(|_, value| !is_empty(value));
     }
     value
 }

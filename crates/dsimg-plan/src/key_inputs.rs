@@ -49,7 +49,8 @@ enum BaseKey<'a> {
 #[derive(Debug, Serialize)]
 struct AwsKey<'a> {
     region: &'a str,
-    volumes: Vec<(&'a str, ByteSize)>,
+    /// By device: EC2 does not mind their order.
+    volumes: BTreeMap<&'a str, ByteSize>,
     /// What cloud-init does with it is on the disk before the first stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_data: Option<&'a Digest>,
@@ -90,17 +91,15 @@ impl<'a> DiskKey<'a> {
             BaseKey::Image(checksum) => inputs.insert("image".to_owned(), json!(checksum)),
             BaseKey::Ami(ami) => inputs.insert("ami".to_owned(), without_empty(json!(ami))),
         };
-        // In bytes where words would be rounded.
-        let words = self.disk.to_string();
-        let disk = if words.parse() == Ok(self.disk) { json!(words) } else { json!(self.disk.0) };
-        inputs.insert("disk".to_owned(), disk);
+        inputs.insert("disk".to_owned(), readable_size(self.disk));
         if let Some(firmware) = self.firmware {
             inputs.insert("firmware".to_owned(), json!(firmware));
         }
         if let Some(aws) = &self.aws {
             inputs.insert("region".to_owned(), json!(aws.region));
             if !aws.volumes.is_empty() {
-                inputs.insert("volumes".to_owned(), json!(aws.volumes));
+                let volumes = aws.volumes.iter().map(|(device, size)| ((*device).to_owned(), readable_size(*size)));
+                inputs.insert("volumes".to_owned(), Value::Object(volumes.collect()));
             }
             if let Some(user_data) = aws.user_data {
                 inputs.insert("user_data".to_owned(), json!(user_data.short()));
@@ -112,6 +111,12 @@ impl<'a> DiskKey<'a> {
         }
         readable(Value::Object(inputs))
     }
+}
+
+/// In bytes where words would be rounded.
+fn readable_size(size: ByteSize) -> Value {
+    let words = size.to_string();
+    if words.parse() == Ok(size) { json!(words) } else { json!(size.0) }
 }
 
 fn without_empty(mut value: Value) -> Value {

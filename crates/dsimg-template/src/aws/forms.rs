@@ -193,11 +193,10 @@ pub(super) const DEVICE: Form = Form {
     what: "the name of a further volume's device",
     is_right: |text| {
         let bytes = text.strip_prefix("/dev/").unwrap_or_default().as_bytes();
-        match bytes {
-            [b's', b'd', b'b'..=b'z'] | [b'x', b'v', b'd', b'b'..=b'z'] => true,
-            [b'x', b'v', b'd', b'b'..=b'd', b'a'..=b'z'] => true,
-            _ => false,
-        }
+        matches!(
+            bytes,
+            [b's', b'd', b'b'..=b'z'] | [b'x', b'v', b'd', b'b'..=b'z'] | [b'x', b'v', b'd', b'b'..=b'd', b'a'..=b'z']
+        )
     },
     help: |text| match text {
         _ if text.starts_with("/dev/nvme") => {

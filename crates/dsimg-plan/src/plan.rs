@@ -22,8 +22,12 @@ pub struct Plan {
     pub cell: Option<Cell>,
     /// The `name` of the `[[builder]]`.
     pub builder: String,
-    /// Of it, only the disk's size and the firmware are part of the stages' keys.
+    /// Of it, only what decides what the disk holds is part of the stages' keys: its size and the firmware; on AWS the
+    /// region and the volumes.
     pub machine: BuilderTable,
+    /// Of the file that the machine names as its user data: with another content nothing is started.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_data: Option<Digest>,
     pub base: PlannedBase,
     /// What the disk holds before the first stage.
     pub disk_key: Digest,

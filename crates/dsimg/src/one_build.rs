@@ -10,6 +10,7 @@ use dsimg_machine::mask::{Masker, MaskingReporter};
 use dsimg_machine::{Ledger, Reporter, Resource, RunContext};
 use dsimg_manifest::Manifest;
 use dsimg_plan::Plan;
+use dsimg_template::template::Builder;
 use dsimg_template::{Catalog, Template, secret};
 
 use crate::arguments::Build;
@@ -130,11 +131,19 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
     Ok(execute(&job, run).await?)
 }
 
-/// With several builders in the template the builder's name is part of the folder's, whichever are built.
 pub(crate) fn target(plan: &Plan, shared: &Shared<'_>) -> PathBuf {
+    shared.arguments.output.join(folder_name(plan, &shared.template_of(plan).builders))
+}
+
+/// The builder's name is part of the folder's where several are built with unasked, whichever are now, and for one that
+/// is built with on request: what is built alone as a rule has the plain name.
+fn folder_name(plan: &Plan, builders: &[Builder]) -> String {
     let image = format!("{}-{}", plan.image.name, plan.image.version);
-    let name = if shared.template_of(plan).builders.len() > 1 { format!("{image}-{}", plan.builder) } else { image };
-    shared.arguments.output.join(name)
+    let unasked: Vec<_> = builders.iter().filter(|builder| !builder.on_request).collect();
+    match unasked[..] {
+        [builder] if builder.name == plan.builder => image,
+        _ => format!("{image}-{}", plan.builder),
+    }
 }
 
 fn access(plan: &Plan, shared: &Shared<'_>) -> Access {

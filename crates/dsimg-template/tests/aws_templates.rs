@@ -256,6 +256,22 @@ fn the_type_of_a_builder_may_come_from_a_variable() {
     assert_eq!(template.builders[0].name, "aws-ebs");
 }
 
+#[test]
+fn the_whole_templates_of_the_docs_are_good() {
+    let text = std::fs::read_to_string(common::repository().join("docs/template.md")).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let whole: Vec<&str> = blocks.filter(|block| block.starts_with("[image]")).collect();
+    assert!(whole.iter().any(|block| block.contains("aws-ebs") && block.contains("[[publish]]")));
+    for block in whole {
+        let (templates, problems) = read(block);
+        assert!(
+            !templates.is_empty() && problems.is_empty(),
+            "{}",
+            report(&problems, block, Path::new("x.toml"), Style::Plain)
+        );
+    }
+}
+
 /// The design's own example makes two AMIs of one name: that is said, and stops nothing.
 #[test]
 fn two_ways_to_an_ami_of_one_name_are_warned_of() {

@@ -135,7 +135,7 @@ fn good(text: &str) -> Template {
 /// The builder of a template with these keys.
 fn instance(keys: &str) -> AwsEbsTable {
     let template = good(&format!("{HEAD}[[builder]]\ntype = \"aws-ebs\"\nregion = \"eu-west-1\"\n{keys}"));
-    match template.builders.into_iter().next().unwrap().table {
+    match template.builders.into_iter().next().expect("a builder").table {
         BuilderTable::AwsEbs(table) => *table,
         BuilderTable::Qemu(_) => panic!("an instance"),
     }

@@ -135,7 +135,7 @@ fn good(text: &str) -> Template {
 /// The builder of a template with these keys.
 fn instance(keys: &str) -> AwsEbsTable {
     let template = good(&format!("{HEAD}[[builder]]\ntype = \"aws-ebs\"\nregion = \"eu-west-1\"\n{keys}"));
-    match template.builders.into_iter().next().unwrap().table {
+    match template.builders.into_iter().next().expect("a builder").table {
         BuilderTable::AwsEbs(table) => *table,
         BuilderTable::Qemu(_) => panic!("an instance"),
     }
@@ -254,6 +254,22 @@ fn the_type_of_a_builder_may_come_from_a_variable() {
     let template = good(&text);
     assert!(matches!(template.builders[0].table, BuilderTable::AwsEbs(_)));
     assert_eq!(template.builders[0].name, "aws-ebs");
+}
+
+#[test]
+fn the_whole_templates_of_the_docs_are_good() {
+    let text = std::fs::read_to_string(common::repository().join("docs/template.md")).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let whole: Vec<&str> = blocks.filter(|block| block.starts_with("[image]")).collect();
+    assert!(whole.iter().any(|block| block.contains("aws-ebs") && block.contains("[[publish]]")));
+    for block in whole {
+        let (templates, problems) = read(block);
+        assert!(
+            !templates.is_empty() && problems.is_empty(),
+            "{}",
+            report(&problems, block, Path::new("x.toml"), Style::Plain)
+        );
+    }
 }
 
 /// The design's own example makes two AMIs of one name: that is said, and stops nothing.

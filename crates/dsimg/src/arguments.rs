@@ -66,7 +66,7 @@ pub(crate) struct Build {
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
-    /// Build only with this `[[builder]]`; may be given several times.
+    /// Build only with this `[[builder]]`, also one that is `on_request`; may be given several times.
     #[arg(long, value_name = "BUILDER")]
     pub only: Vec<String>,
     /// Where the image's folder goes.

@@ -1,5 +1,6 @@
 //! `dsimg plan`: what a build would do, with nothing done.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -31,7 +32,10 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
     let listing = Store::new(&environment::cache_folder()?).list().unwrap_or_default();
     match arguments.format {
         Format::Text => {
-            let text: String = plans.iter().map(|plan| describe(plan, &outlook_of(plan, &listing))).collect();
+            let mut text: String = plans.iter().map(|plan| describe(plan, &outlook_of(plan, &listing))).collect();
+            if arguments.only.is_empty() {
+                text.push_str(&describe_on_request(&templates));
+            }
             print(&text::printable(&secret::describe(&text)))
         }
         Format::Json => print(&as_json(&plans)?),
@@ -65,6 +69,16 @@ fn as_json(plans: &[Plan]) -> Result<String, Failure> {
     let plans: Result<Vec<_>, serde_json::Error> = plans.iter().map(with_hash).collect();
     let plans = plans.map_err(|error| Failure::new(Code::Bug, "the plan can't be written as JSON").because(error))?;
     Ok(format!("{:#}\n", serde_json::json!({ "format": 1, "plans": plans })))
+}
+
+/// The builders that are left out until they are asked for.
+fn describe_on_request(templates: &[Template]) -> String {
+    let builders = templates.iter().flat_map(|template| &template.builders).filter(|builder| builder.on_request);
+    let names: BTreeSet<&str> = builders.map(|builder| builder.name.as_str()).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("on request, with `--only`: {}\n", names.into_iter().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// What a build would take from checkpoints now.

@@ -74,6 +74,14 @@ impl WrittenParts {
         Self { format: 1, virtual_size, parts: joined }
     }
 
+    /// All other parts of the disk.
+    #[must_use]
+    pub fn rest(&self) -> Self {
+        let starts = [0].into_iter().chain(self.parts.iter().map(|part| part.1));
+        let ends = self.parts.iter().map(|part| part.0).chain([self.virtual_size]);
+        Self::of(self.virtual_size, starts.zip(ends))
+    }
+
     /// Whether anything between the two places was ever written.
     #[must_use]
     pub fn touches(&self, from: u64, to: u64) -> bool {
@@ -136,6 +144,8 @@ mod tests {
         let parts = WrittenParts::of(100, [(50, 60), (0, 10), (10, 20), (55, 70), (80, 80)]);
         assert_eq!(parts.parts, [(0, 20), (50, 70)]);
         assert_eq!(parts.bytes(), 40);
+        assert_eq!(parts.rest().parts, [(20, 50), (70, 100)]);
+        assert_eq!(WrittenParts::of(100, []).rest().parts, [(0, 100)]);
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub(crate) struct FormatSpecific {
     pub(crate) data: serde_json::Map<String, serde_json::Value>,
 }
 
+/// One file of a chain, as `qemu-img info` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ChainFile {
+    pub(crate) filename: PathBuf,
+    /// Bytes of its virtual disk.
+    pub(crate) virtual_size: u64,
+}
+
 /// A part of a disk that is the same all over, as `qemu-img map` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(crate) struct Extent {
@@ -138,13 +147,14 @@ impl QemuImg {
         serde_json::from_slice(&text).map_err(|error| self.unexpected("map", &error))
     }
 
-    /// Bytes of the virtual disk of the file that this one stands on in the end, by what their headers say.
-    pub(crate) async fn base_size(&self, layer: &Path, run: &RunContext) -> Result<u64, MachineError> {
+    /// The file that this one stands on in the end, by what their headers say.
+    pub(crate) async fn base_of(&self, layer: &Path, run: &RunContext) -> Result<ChainFile, MachineError> {
         let tool = self.tool("info", format!("look at the layers of {}", layer.display()));
         let tool = tool.args(["-U", "--backing-chain", "--output=json", "-f", "qcow2"]).arg(file_name(layer));
         let text = tool.run(run).await?;
-        let chain: Vec<ImageInfo> = serde_json::from_slice(&text).map_err(|error| self.unexpected("info", &error))?;
-        Ok(chain.last().map_or(0, |base| base.virtual_size))
+        let chain = serde_json::from_slice::<Vec<ChainFile>>(&text);
+        let mut chain = chain.map_err(|error| self.unexpected("info", &error))?;
+        Ok(chain.pop().unwrap_or_default())
     }
 
     fn unexpected(&self, subcommand: &str, error: &serde_json::Error) -> MachineError {
@@ -201,7 +211,7 @@ impl QemuImg {
         let before = self.map(Source::File(&flat, "qcow2"), run).await?;
         rebase(&[], base).run(run).await?;
         let after = self.map(Source::File(&flat, "qcow2"), run).await?;
-        let base_size = self.base_size(base, run).await?;
+        let base_size = self.base_of(base, run).await?.virtual_size;
         self.write_zeros(&flat, &no_longer_present(&before, &after, base_size), run).await?;
         rebase(&["-u"], written).run(run).await?;
         std::fs::rename(&flat, layer).map_err(|error| MachineError::file("cannot write", layer, error))

@@ -18,6 +18,7 @@ use dsimg_template::units::ByteSize;
 use crate::accelerator::Accelerator;
 use crate::access::Access;
 use crate::arguments::{DISK_NODE, Hardware, Uefi, arguments};
+use crate::base::used_parts_of;
 use crate::builder::{Programs, table_of};
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
@@ -387,13 +388,14 @@ impl QemuMachine {
     /// them are what it gave back to the host.
     async fn written_parts(&self, layers: &[PathBuf]) -> Result<WrittenParts, MachineError> {
         let (last, before) = (Source::Layers(layers), Source::Layers(&layers[1..]));
-        let base = self.qemu_img.base_size(&self.parent, &self.run).await?;
+        let base = self.qemu_img.base_of(&self.parent, &self.run).await?;
+        // In the file of a base nobody can tell a zero from a hole.
+        let of_base = used_parts_of(&base.filename).unwrap_or_else(|| vec![(0, base.virtual_size)]);
         let before = self.qemu_img.map(before, &self.run).await?;
         let last = self.qemu_img.map(last, &self.run).await?;
         let before = before.iter().filter(|extent| extent.present);
         let last = last.iter().filter(|extent| extent.present && !extent.zero);
-        // A base came as a file in which nobody can tell a zero from a hole.
-        let parts = [(0, base)].into_iter().chain(before.chain(last).map(Extent::range));
+        let parts = of_base.into_iter().chain(before.chain(last).map(Extent::range));
         Ok(WrittenParts::of(self.disk_size, parts))
     }
 

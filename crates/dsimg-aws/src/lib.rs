@@ -2,4 +2,14 @@
 
 mod account;
 mod ami;
+mod custody;
+mod encryption;
 mod failure;
+mod kept;
+mod patience;
+mod publisher;
+mod tags;
+mod upload;
+
+pub use kept::everything as kept_resources;
+pub use publisher::AwsPublisher;

@@ -39,11 +39,6 @@ pub(crate) struct AmiJob<'a> {
     pub(crate) source: Option<String>,
 }
 
-/// What an AMI is called where the template does not say.
-pub(crate) fn default_name(image: &str, version: &str) -> String {
-    format!("{image}-{version}")
-}
-
 /// Nobody pays for a build that ends at a name which is taken: asked before anything is made, in all regions.
 ///
 /// # Errors

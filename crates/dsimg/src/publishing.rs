@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use dsimg_build::{BuildReport, record_published};
-use dsimg_machine::{Artifact, Event, MachineError, Phase, Publisher, RunContext};
+use dsimg_machine::{Artifact, Event, MachineError, Phase, RunContext};
 use dsimg_manifest::Manifest;
 use dsimg_plan::{Digest, Plan};
 use dsimg_template::template::Publish;
@@ -26,7 +26,8 @@ pub(crate) fn is_done(plan: &Plan, folder: &Path) -> bool {
 /// One of them could not publish the image.
 pub(crate) async fn check(plan: &Plan, state: &Path, run: &RunContext) -> Result<(), Failure> {
     for publish in &plan.publish {
-        publisher(publish, state)?.check_ready(run).await.map_err(|error| cannot(publish, error))?;
+        let publisher = wire::publisher_for(publish, &plan.image, state)?;
+        publisher.check_ready(run).await.map_err(|error| cannot(publish, error))?;
     }
     Ok(())
 }
@@ -48,7 +49,7 @@ pub(crate) async fn publish(
     let names = (image.name.as_str(), image.version.as_str(), image.summary.as_deref());
     let image = dsimg_qemu::local_image(names, &folder, &files(&manifest), run).await?;
     for publish in &plan.publish {
-        let published = publisher(publish, state)?.publish(&image, run).await;
+        let published = wire::publisher_for(publish, &plan.image, state)?.publish(&image, run).await;
         let amis = published.map_err(|error| after_build(cannot(publish, error), &folder))?;
         manifest = record_published(&folder, manifest, amis)?;
     }
@@ -56,10 +57,6 @@ pub(crate) async fn publish(
     std::fs::write(&done, stamp(plan)).map_err(|error| Failure::file("cannot write", &done, error))?;
     run.report(&Event::PhaseEnded { phase: Phase::Publish, elapsed: begun.elapsed() });
     Ok(BuildReport { folder, manifest })
-}
-
-fn publisher(publish: &Publish, state: &Path) -> Result<Box<dyn Publisher>, Failure> {
-    wire::publisher_for(publish, state)
 }
 
 /// Of the plan and of what is asked of the publishers.

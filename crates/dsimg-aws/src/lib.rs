@@ -13,6 +13,7 @@ mod door;
 mod failure;
 mod image;
 mod launch;
+mod leftovers;
 mod machine;
 mod marks;
 mod pace;
@@ -27,3 +28,4 @@ mod user_data;
 mod watch;
 
 pub use builder::AwsBuilder;
+pub use leftovers::{Leftover, leftovers, remove};

@@ -178,15 +178,14 @@ impl AwsMachine {
     async fn stop_at_power_off(&self) -> Result<(), MachineError> {
         let (account, id) = (&self.account, &self.running.id);
         let wanted = "stop";
-        let value = AttributeValue::builder().value(wanted).build();
+        let name = InstanceAttributeName::InstanceInitiatedShutdownBehavior;
         let request = account.ec2.modify_instance_attribute().instance_id(id);
-        let modified = request.instance_initiated_shutdown_behavior(value).send().await;
+        let modified = request.attribute(name.clone()).value(wanted).send().await;
         modified.map_err(|error| explain(&format!("keep {id} when it powers off"), account, error))?;
         // What is not known everywhere would cost the whole build.
         let mut pace = Pace::within(Duration::from_secs(60));
         loop {
-            let name = InstanceAttributeName::InstanceInitiatedShutdownBehavior;
-            let told = account.ec2.describe_instance_attribute().instance_id(id).attribute(name).send().await;
+            let told = account.ec2.describe_instance_attribute().instance_id(id).attribute(name.clone()).send().await;
             let told = told.map_err(|error| explain(&format!("look at {id}"), account, error))?;
             let is = told.instance_initiated_shutdown_behavior().and_then(AttributeValue::value);
             if is == Some(wanted) {

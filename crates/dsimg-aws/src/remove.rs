@@ -158,9 +158,8 @@ async fn delete_group(account: &Account, id: &str, cancel: &CancellationToken) -
 async fn delete_keys(account: &Account, name: &str) -> Result<(), MachineError> {
     let request = account.ec2.describe_key_pairs().filters(tagged(name)).filters(filter("key-name", name));
     let found = request.send().await.map_err(|error| explain(&format!("look for the key pair {name}"), account, error))?;
-    for key in found.key_pairs() {
-        let deleted = account.ec2.delete_key_pair().set_key_pair_id(key.key_pair_id().map(str::to_owned)).send().await;
-        match deleted {
+    if !found.key_pairs().is_empty() {
+        match account.ec2.delete_key_pair().key_name(name).send().await {
             Err(error) if !is_gone(code(&error)) => {
                 return Err(explain(&format!("delete the key pair {name}"), account, error));
             }

@@ -189,7 +189,6 @@ async fn provision(
         let saved = saver.save(machine, point, (&notes, lock.take()), run);
         timings.phase(Phase::Checkpoint, run, saved).await.map_err(cut(stage))?;
     }
-    machine.note_written().await?;
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
     Ok(Outcome { packages: notes.packages, system: notes.system, written: Written::default() })
 }

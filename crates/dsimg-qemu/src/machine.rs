@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use dsimg_machine::{
-    BaseImage, Machine, MachineError, RunContext, SavedMachine, Session, Written, WrittenParts, checkpoint,
+    BaseImage, Machine, MachineError, Off, RunContext, SavedMachine, Session, Written, WrittenParts, checkpoint,
 };
 use dsimg_plan::Plan;
 use dsimg_ssh::{NotReady, SshTarget, wait_until_ready};
@@ -299,14 +299,16 @@ impl Machine for QemuMachine {
         self.qemu_img.flatten(&folder.join(checkpoint::DISK), parent, base, &self.run).await
     }
 
-    async fn note_written(&self) -> Result<(), MachineError> {
+    /// Notes which parts of the disk were written until now: the last stage gives back what is free, and that looks like
+    /// zeros that were written.
+    async fn before_last_stage(&self) -> Result<Off, MachineError> {
         let number = self.layers.load(Ordering::Relaxed);
         let (layer, next) = (self.folder.disk(number), self.folder.disk(number + 1));
         let below = if number == 0 { self.parent.clone() } else { self.folder.disk(number - 1) };
         self.qemu_img.create_overlay_unseen(&layer, &next, self.disk_size, &self.run).await?;
         self.put_layer(&below, &next).await?;
         self.is_last.store(true, Ordering::Relaxed);
-        Ok(())
+        Ok(Off::Power)
     }
 
     async fn trouble(&self) -> Option<String> {

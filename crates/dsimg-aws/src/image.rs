@@ -18,6 +18,11 @@ use crate::pace::{Pace, in_time, unless_cancelled};
 use crate::place::filter;
 use crate::remove::{remove, tagged};
 
+/// On an AMI that waits under another name: the name that it will take over from an older one.
+const STANDS_FOR_TAG: &str = "dsimg:stands-for";
+/// Of what it is an image, for later releases to find.
+const IMAGE_TAG: &str = "dsimg:image";
+const VERSION_TAG: &str = "dsimg:version";
 /// For what is left of an image that did not come about.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(180);
 
@@ -33,6 +38,8 @@ pub(crate) fn job<'a>(
     let mut tags = table.tags.clone();
     tags.extend(table.ami.tags.clone());
     tags.entry("Name".to_owned()).or_insert_with(|| name.clone());
+    tags.insert(IMAGE_TAG.to_owned(), plan.image.name.clone());
+    tags.insert(VERSION_TAG.to_owned(), plan.image.version.clone());
     let tags = marks.for_image(&name, &tags).lasting();
     let description = table.ami.description.clone().or_else(|| plan.image.summary.clone());
     AmiJob { account, table: &table.ami, name, description, tags, source: Some(source.id.clone()) }
@@ -67,19 +74,24 @@ pub(crate) async fn make(
     run: &RunContext,
 ) -> Result<Vec<Ami>, MachineError> {
     let account = taken.account;
-    let marks = taken.marks.for_image(&job.name, &job.tags);
-    will_make(account, AwsKind::Image, &job.name, run)?;
+    let name = ami::name_to_make(job, run).await?;
+    let mut tags = job.tags.clone();
+    if name != job.name {
+        tags.insert(STANDS_FOR_TAG.to_owned(), job.name.clone());
+    }
+    let marks = taken.marks.for_image(&name, &tags);
+    will_make(account, AwsKind::Image, &name, run)?;
     let id = match make_whole(taken, job, &marks, boot_mode, run).await {
         Ok(id) => {
-            is_gone(account, AwsKind::Image, &job.name, run);
+            is_gone(account, AwsKind::Image, &name, run);
             id
         }
         Err(error) => {
-            clean_up(account, &job.name, run).await;
+            clean_up(account, &name, run).await;
             return Err(error);
         }
     };
-    run.info(format!("{id} ({}) is there", job.name));
+    run.info(format!("{id} ({name}) is there"));
     ami::distribute(job, &id, run).await.map_err(|error| with_what_is_there(error, &id, account))
 }
 
@@ -91,7 +103,7 @@ async fn make_whole(
     run: &RunContext,
 ) -> Result<String, MachineError> {
     let account = taken.account;
-    let made = create(taken, (&job.name, job.description.as_deref()), marks, boot_mode, run);
+    let made = create(taken, (&marks.name, job.description.as_deref()), marks, boot_mode, run);
     let id = unless_cancelled(&run.hurry, made).await?;
     let image = ami::wait_until_available(account, &id, run).await?;
     if job.table.require_imds_v2 {

@@ -18,6 +18,7 @@ mod machine;
 mod marks;
 mod pace;
 mod place;
+mod policy;
 mod prepared;
 mod reach;
 mod reclaim;
@@ -29,3 +30,4 @@ mod watch;
 
 pub use builder::AwsBuilder;
 pub use leftovers::{Leftover, leftovers, remove};
+pub use policy::policy_for;

@@ -9,7 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use dsimg_template::template::aws::AwsAccount;
 
 /// How often a call of EC2, SSM or STS is tried while AWS asks for patience.
-const ATTEMPTS: u32 = 12;
+const ATTEMPTS: u32 = 20;
 
 /// With whose rights, and where; one for each region that a build works in.
 #[derive(Debug, Clone)]
@@ -28,8 +28,9 @@ impl Account {
     pub(crate) async fn open(account: &AwsAccount) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(account.region.clone()))
-            // One bucket for all calls of a client: many at a time slow down together.
-            .retry_config(RetryConfig::adaptive().with_max_attempts(ATTEMPTS).with_max_backoff(Duration::from_secs(20)))
+            // Not adaptive: for callers of a few calls a minute, one refusal there costs a pause of 20 s before each
+            // repeat from then on. A publish with every second call throttled took over 8 minutes so, and 20 s now.
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(Duration::from_secs(20)))
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(10))

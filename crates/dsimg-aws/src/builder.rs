@@ -14,6 +14,7 @@ use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::Network;
 
 use crate::access::Access;
+use crate::checkpoint::Saved;
 use crate::console::Console;
 use crate::machine::AwsMachine;
 use crate::marks::Marks;
@@ -86,7 +87,7 @@ impl AwsBuilder {
             host_key: Mutex::new(access.host_key.public()),
             door: prepared.door.clone(),
             console: Console::default(),
-            saved: checkpoint::Count::default(),
+            saved: Saved::default(),
             run: run.clone(),
             source,
             marks,
@@ -128,8 +129,12 @@ impl Builder for AwsBuilder {
         plan: &Plan,
         run: &RunContext,
     ) -> Result<Box<dyn Machine>, MachineError> {
-        let _ = (saved, plan, run);
-        Err(MachineError::refused("this builder saves no machines", "build with `--no-cache`"))
+        let prepared = self.prepared(plan, run).await?;
+        let note = checkpoint::open(&prepared.account, saved, run).await?;
+        let access = Access::read(&saved.access)?;
+        let saved = if note.image == note.source.id { Saved::default() } else { Saved::of_resumed() };
+        let machine = self.start(note.source, &note.image, access, plan, run).await?;
+        Ok(Box::new(AwsMachine { saved, ..machine }))
     }
 
     async fn reclaim(&self, left: &Resource) -> Result<(), MachineError> {

@@ -17,6 +17,7 @@ use crate::marks::{Marks, UNTIL_TAG, is_gone, will_make};
 use crate::pace::{Pace, in_time, unless_cancelled};
 use crate::place::filter;
 use crate::remove::{remove, tagged};
+use crate::tags;
 
 /// For what is left of an image that did not come about.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(180);
@@ -33,6 +34,8 @@ pub(crate) fn job<'a>(
     let mut tags = table.tags.clone();
     tags.extend(table.ami.tags.clone());
     tags.entry("Name".to_owned()).or_insert_with(|| name.clone());
+    tags.insert(tags::IMAGE.to_owned(), plan.image.name.clone());
+    tags.insert(tags::VERSION.to_owned(), plan.image.version.clone());
     let tags = marks.for_image(&name, &tags).lasting();
     let description = table.ami.description.clone().or_else(|| plan.image.summary.clone());
     AmiJob { account, table: &table.ami, name, description, tags, source: Some(source.id.clone()) }
@@ -60,11 +63,14 @@ pub(crate) async fn make(
     run: &RunContext,
 ) -> Result<Vec<Ami>, MachineError> {
     let account = taken.account;
-    // Another than the wanted one while an older AMI has that.
     let name = ami::name_to_make(job, run).await?;
-    let marks = taken.marks.for_image(&name, &job.tags);
+    let mut tags = job.tags.clone();
+    if name != job.name {
+        tags.insert(tags::STANDS_FOR.to_owned(), job.name.clone());
+    }
+    let marks = taken.marks.for_image(&name, &tags);
     will_make(account, AwsKind::Image, &name, run)?;
-    let id = match make_whole(taken, (job, &name), &marks, boot_mode, run).await {
+    let id = match make_whole(taken, job, &marks, boot_mode, run).await {
         Ok(id) => {
             is_gone(account, AwsKind::Image, &name, run);
             id
@@ -80,13 +86,13 @@ pub(crate) async fn make(
 
 async fn make_whole(
     taken: Taken<'_>,
-    (job, name): (&AmiJob<'_>, &str),
+    job: &AmiJob<'_>,
     marks: &Marks,
     boot_mode: Option<BootMode>,
     run: &RunContext,
 ) -> Result<String, MachineError> {
     let account = taken.account;
-    let made = create(taken, (name, job.description.as_deref()), marks, boot_mode, run);
+    let made = create(taken, (&marks.name, job.description.as_deref()), marks, boot_mode, run);
     let id = unless_cancelled(&run.hurry, made).await?;
     let image = ami::wait_until_available(account, &id, run).await?;
     if job.table.require_imds_v2 {

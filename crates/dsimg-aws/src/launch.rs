@@ -1,6 +1,7 @@
 //! Starts the instance: where there is capacity, once, and marked from the first moment.
 
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ec2::error::SdkError;
@@ -60,15 +61,21 @@ enum Outcome {
 }
 
 impl Launch<'_> {
-    /// Tries one after the other until an instance runs.
+    /// Tries one after the other until an instance runs. `known` is set to the one that was started last, for whoever
+    /// must end it.
     ///
     /// # Errors
     /// None of them has capacity, AWS refuses, or the build is cancelled.
-    pub(crate) async fn start(&self, attempts: &[Attempt], run: &RunContext) -> Result<Running, MachineError> {
+    pub(crate) async fn start(
+        &self,
+        attempts: &[Attempt],
+        known: &Mutex<Option<String>>,
+        run: &RunContext,
+    ) -> Result<Running, MachineError> {
         let mut reasons = Vec::new();
         for (number, attempt) in attempts.iter().enumerate() {
             run.info(format!("starting {}", attempt.describe()));
-            match self.try_one(number, attempt, run).await? {
+            match self.try_one(number, attempt, known, run).await? {
                 Outcome::Running(running) => return Ok(running),
                 Outcome::NotHere(why) => {
                     run.info(format!("{}: {why}", attempt.describe()));
@@ -95,11 +102,18 @@ impl Launch<'_> {
         }
     }
 
-    async fn try_one(&self, number: usize, attempt: &Attempt, run: &RunContext) -> Result<Outcome, MachineError> {
+    async fn try_one(
+        &self,
+        number: usize,
+        attempt: &Attempt,
+        known: &Mutex<Option<String>>,
+        run: &RunContext,
+    ) -> Result<Outcome, MachineError> {
         let id = match unless_cancelled(&run.hurry, self.ask(number, attempt, run)).await? {
             Ok(id) => id,
             Err(why) => return Ok(Outcome::NotHere(why)),
         };
+        *known.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
         run.debug(format!("instance {id} is {}", attempt.describe()));
         self.wait_until_running(&id, attempt, run).await
     }

@@ -11,8 +11,12 @@ use dsimg_machine::{AwsKind, MachineError};
 use dsimg_template::template::aws::AwsAccount;
 
 use crate::account::Account;
+use crate::checkpoint::CHECKPOINT_TAG;
 use crate::failure::{code, explain};
 use crate::marks::{BUILD_TAG, MADE_TAG, UNTIL_TAG};
+
+/// A base gets a newer one meanwhile, and with it other keys.
+const WORTH_KEEPING: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
 /// A thing of a build, dead or alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +29,11 @@ pub struct Leftover {
     /// The build's id, where it is told.
     pub build: Option<String>,
     pub made: Option<Timestamp>,
-    /// Until then a living build may need it; an instance powers itself off then.
+    /// Until then a living build may need it, an instance powers itself off then; of a checkpoint, until when it is worth
+    /// keeping.
     pub until: Option<Timestamp>,
+    /// An AMI that later builds may start from.
+    pub is_checkpoint: bool,
 }
 
 impl Leftover {
@@ -52,6 +59,7 @@ pub async fn leftovers(account: &AwsAccount) -> Result<Vec<Leftover>, MachineErr
     let mut found = instances(&account).await?;
     found.extend(volumes(&account).await?);
     found.extend(images(&account).await?);
+    found.extend(checkpoints(&account).await?);
     found.extend(snapshots(&account).await?);
     found.extend(groups(&account).await?);
     found.extend(keys(&account).await?);
@@ -65,6 +73,9 @@ pub async fn leftovers(account: &AwsAccount) -> Result<Vec<Leftover>, MachineErr
 pub async fn remove(account: &AwsAccount, left: &Leftover) -> Result<(), MachineError> {
     let account = Account::open(account).await;
     let cancel = CancellationToken::new();
+    if left.is_checkpoint {
+        return crate::remove::remove_checkpoint(&account, &left.name, &cancel).await;
+    }
     crate::remove::remove(&account, left.kind, &left.name, &cancel).await
 }
 
@@ -82,6 +93,25 @@ fn leftover(kind: AwsKind, id: Option<&str>, tags: &[Tag]) -> Option<Leftover> {
         build: tags.get(BUILD_TAG).map(|text| (*text).to_owned()),
         made: time(MADE_TAG),
         until: time(UNTIL_TAG),
+        is_checkpoint: false,
+    })
+}
+
+/// Of an AMI that is kept to start from again: it has lost the other tag.
+fn checkpoint(id: Option<&str>, tags: &[Tag]) -> Option<Leftover> {
+    let value = |key: &str| tags.iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value);
+    if value(AWS_NAME_TAG).is_some() {
+        return None;
+    }
+    let made: Option<Timestamp> = value(MADE_TAG).and_then(|text| text.parse().ok());
+    Some(Leftover {
+        kind: AwsKind::Image,
+        id: id?.to_owned(),
+        name: value(CHECKPOINT_TAG)?.to_owned(),
+        build: value(BUILD_TAG).map(str::to_owned),
+        made,
+        until: made.and_then(|made| made.checked_add(WORTH_KEEPING).ok()),
+        is_checkpoint: true,
     })
 }
 
@@ -113,6 +143,13 @@ async fn images(account: &Account) -> Result<Vec<Leftover>, MachineError> {
     let request = account.ec2.describe_images().owners("self").filters(marked()).include_disabled(true);
     let found = request.send().await.map_err(|error| explain("look for AMIs", account, error))?;
     Ok(found.images().iter().filter_map(|each| leftover(AwsKind::Image, each.image_id(), each.tags())).collect())
+}
+
+async fn checkpoints(account: &Account) -> Result<Vec<Leftover>, MachineError> {
+    let tag = Filter::builder().name("tag-key").values(CHECKPOINT_TAG).build();
+    let request = account.ec2.describe_images().owners("self").filters(tag).include_disabled(true);
+    let found = request.send().await.map_err(|error| explain("look for checkpoints", account, error))?;
+    Ok(found.images().iter().filter_map(|each| checkpoint(each.image_id(), each.tags())).collect())
 }
 
 async fn snapshots(account: &Account) -> Result<Vec<Leftover>, MachineError> {
@@ -169,6 +206,7 @@ mod tests {
     #[test]
     fn without_the_tag_it_is_none_of_dsimgs() {
         let own = Tag::builder().key("dsimg:build").value("1").build();
-        assert_eq!(leftover(AwsKind::Image, Some("ami-1"), &[own]), None);
+        assert_eq!(leftover(AwsKind::Image, Some("ami-1"), std::slice::from_ref(&own)), None);
+        assert_eq!(checkpoint(Some("ami-1"), &[own]), None);
     }
 }

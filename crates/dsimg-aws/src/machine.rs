@@ -51,7 +51,7 @@ pub(crate) struct AwsMachine {
     pub(crate) door: Door,
     pub(crate) watch: Watch,
     pub(crate) console: Console,
-    pub(crate) saved: checkpoint::Count,
+    pub(crate) saved: checkpoint::Saved,
     pub(crate) run: RunContext,
 }
 

@@ -9,6 +9,7 @@ use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{AwsKind, MachineError};
 
 use crate::account::Account;
+use crate::checkpoint::CHECKPOINT_TAG;
 use crate::failure::{code, explain};
 use crate::pace::Pace;
 use crate::place::filter;
@@ -31,8 +32,8 @@ pub(crate) async fn remove(
     match what {
         AwsKind::Instance => end_instances(account, name, None, cancel).await,
         AwsKind::Volume => delete_volumes(account, name, cancel).await,
-        AwsKind::Image => delete_images(account, name, cancel).await,
-        AwsKind::Snapshot => delete_snapshots(account, name, cancel).await,
+        AwsKind::Image => delete_images(account, tagged(name), name, cancel).await,
+        AwsKind::Snapshot => delete_snapshots(account, tagged(name), name, cancel).await,
         AwsKind::SecurityGroup => delete_groups(account, name, cancel).await,
         AwsKind::KeyPair => delete_keys(account, name).await,
     }
@@ -52,10 +53,15 @@ pub(crate) async fn end_instances(
     known: Option<&str>,
     cancel: &CancellationToken,
 ) -> Result<(), MachineError> {
+    if let Some(id) = known {
+        terminate(account, &[id.to_owned()]).await?;
+    }
     let mut left = living(account, name).await?;
+    if left.iter().any(|id| Some(id.as_str()) != known) {
+        terminate(account, &left).await?;
+    }
     left.extend(known.filter(|id| !left.iter().any(|each| each == id)).map(str::to_owned));
     if !left.is_empty() {
-        terminate(account, &left).await?;
         wait_until_terminated(account, &left, cancel).await?;
     }
     delete_volumes(account, name, cancel).await
@@ -169,9 +175,26 @@ async fn delete_keys(account: &Account, name: &str) -> Result<(), MachineError> 
     Ok(())
 }
 
-/// Images of the name that are not finished, and all snapshots of the name.
-async fn delete_images(account: &Account, name: &str, cancel: &CancellationToken) -> Result<(), MachineError> {
-    let found = account.ec2.describe_images().owners("self").filters(tagged(name)).send().await;
+/// An AMI that was kept to start from again.
+///
+/// # Errors
+/// It is still there.
+pub(crate) async fn remove_checkpoint(
+    account: &Account,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Result<(), MachineError> {
+    delete_images(account, filter(&format!("tag:{CHECKPOINT_TAG}"), name), name, cancel).await
+}
+
+/// Images that carry the tag, and all snapshots that do.
+async fn delete_images(
+    account: &Account,
+    tag: Filter,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Result<(), MachineError> {
+    let found = account.ec2.describe_images().owners("self").filters(tag.clone()).send().await;
     let found = found.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
     for image in found.images() {
         let id = image.image_id().unwrap_or_default();
@@ -182,13 +205,18 @@ async fn delete_images(account: &Account, name: &str, cancel: &CancellationToken
             _ => {}
         }
     }
-    delete_snapshots(account, name, cancel).await
+    delete_snapshots(account, tag, name, cancel).await
 }
 
-async fn delete_snapshots(account: &Account, name: &str, cancel: &CancellationToken) -> Result<(), MachineError> {
+async fn delete_snapshots(
+    account: &Account,
+    tag: Filter,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Result<(), MachineError> {
     let mut pace = Pace::within(SNAPSHOTS_LIMIT);
     loop {
-        let found = account.ec2.describe_snapshots().owner_ids("self").filters(tagged(name)).send().await;
+        let found = account.ec2.describe_snapshots().owner_ids("self").filters(tag.clone()).send().await;
         let found = found.map_err(|error| explain(&format!("look for snapshots of {name}"), account, error))?;
         let mut in_use = None;
         for snapshot in found.snapshots() {

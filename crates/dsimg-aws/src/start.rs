@@ -1,5 +1,6 @@
 //! From nothing to an instance that runs, or back to nothing.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -45,10 +46,12 @@ pub(crate) async fn start(
     for part in PARTS {
         will_make(&prepared.account, part, &marks.name, run)?;
     }
-    match make(prepared, from, access, plan, marks, run).await {
+    let known = Mutex::new(None);
+    match make(prepared, from, access, plan, (marks, &known), run).await {
         Ok(running) => Ok(running),
         Err(error) => {
-            end(&prepared.account, &marks.name, None, &prepared.door, run).await;
+            let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+            end(&prepared.account, &marks.name, known.as_deref(), &prepared.door, run).await;
             Err(error)
         }
     }
@@ -59,7 +62,7 @@ async fn make(
     from: From<'_>,
     access: &Access,
     plan: &Plan,
-    marks: &Marks,
+    (marks, known): (&Marks, &Mutex<Option<String>>),
     run: &RunContext,
 ) -> Result<Running, MachineError> {
     let (account, table) = (&prepared.account, &prepared.table);
@@ -80,7 +83,7 @@ async fn make(
         groups: &groups,
         marks,
     };
-    launch.start(&prepared.attempts, run).await
+    launch.start(&prepared.attempts, known, run).await
 }
 
 /// A call that makes something is not cut off, as nobody would know what came of it; a cancel is heard between them.
@@ -116,15 +119,21 @@ fn login<'a>(prepared: &Prepared, user: &'a str, plan: &Plan) -> Login<'a> {
 /// in the ledger. After a second Ctrl-C nothing is waited for.
 pub(crate) async fn end(account: &Account, name: &str, known: Option<&str>, door: &Door, run: &RunContext) {
     let removing = async {
+        let mut instance_is_gone = false;
         for part in PARTS {
             let removed = match part {
+                // In use for as long as the instance is there.
+                AwsKind::SecurityGroup if !instance_is_gone => continue,
                 AwsKind::Instance => remove::end_instances(account, name, known, &run.hurry).await,
                 // None was made.
                 AwsKind::SecurityGroup if matches!(door, Door::Given(_)) => Ok(()),
                 part => remove::remove(account, part, name, &run.hurry).await,
             };
             match removed {
-                Ok(()) => is_gone(account, part, name, run),
+                Ok(()) => {
+                    instance_is_gone |= part == AwsKind::Instance;
+                    is_gone(account, part, name, run);
+                }
                 Err(error) => tell(part, name, &error, run),
             }
         }

@@ -8,6 +8,7 @@
 
 mod build;
 mod capacity;
+mod checkpoints;
 mod cleaning;
 mod faults;
 mod happy;

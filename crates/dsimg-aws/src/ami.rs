@@ -80,12 +80,9 @@ pub(crate) async fn find_made(job: &AmiJob<'_>, custody: &Custody<'_>) -> Result
             continue;
         }
         match image.state() {
-            Some(ImageState::Available | ImageState::Pending) => {
-                // A stand-in beside the one that took the name over still has to go.
-                if found.is_none() || waits {
-                    found = Some(find::id(&image).to_owned());
-                }
-            }
+            // A stand-in beside the one that took the name over comes first: it still has to go.
+            Some(ImageState::Available | ImageState::Pending) if found.is_some() && !waits => {}
+            Some(ImageState::Available | ImageState::Pending) => found = Some(find::id(&image).to_owned()),
             // Its snapshot is good: the next AMI is made of it.
             _ if tags::of(image.tags(), AWS_NAME_TAG).is_some() => {
                 replace::deregister(&image, job.account, custody.run).await?;
@@ -101,11 +98,7 @@ pub(crate) async fn find_made(job: &AmiJob<'_>, custody: &Custody<'_>) -> Result
 /// # Errors
 /// It fails, goes away or takes too long, or the build is cancelled.
 #[allow(dead_code, reason = "for the builder on EC2")]
-pub(crate) async fn wait_until_available(
-    account: &Account,
-    id: &str,
-    run: &RunContext,
-) -> Result<Image, MachineError> {
+pub(crate) async fn wait_until_available(account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
     find::wait_until_available(account, id, run).await
 }
 
@@ -123,11 +116,7 @@ pub(crate) async fn distribute(job: &AmiJob<'_>, id: &str, run: &RunContext) -> 
 ///
 /// # Errors
 /// Not all was done; called again, it goes on.
-pub(crate) async fn distribute_in(
-    job: &AmiJob<'_>,
-    id: &str,
-    custody: &Custody<'_>,
-) -> Result<Vec<Ami>, MachineError> {
+pub(crate) async fn distribute_in(job: &AmiJob<'_>, id: &str, custody: &Custody<'_>) -> Result<Vec<Ami>, MachineError> {
     let source = find::wait_until_available(job.account, id, custody.run).await?;
     let regions = name::regions(job);
     // In no region does anything older go before the new one is whole in all.
@@ -153,12 +142,7 @@ async fn make_whole(
 
 /// The AMI loses its temporary tag before the parameter points to it: a parameter must never name what a clean-up may
 /// take away.
-async fn settle(
-    job: &AmiJob<'_>,
-    image: Image,
-    account: &Account,
-    custody: &Custody<'_>,
-) -> Result<Ami, MachineError> {
+async fn settle(job: &AmiJob<'_>, image: Image, account: &Account, custody: &Custody<'_>) -> Result<Ami, MachineError> {
     let image = replace::take_name(job, image, account, custody).await?;
     dress::protect(job, &image, account, custody.run).await?;
     finish(&image, account, custody).await?;

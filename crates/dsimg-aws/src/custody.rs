@@ -60,8 +60,6 @@ impl<'a> Custody<'a> {
 
     fn strike(&self, resource: &Resource) -> Result<(), MachineError> {
         let ledger = &self.run.ledger;
-        ledger
-            .is_gone(resource.clone())
-            .map_err(|source| MachineError::file("cannot write", ledger.path(), source))
+        ledger.is_gone(resource.clone()).map_err(|source| MachineError::file("cannot write", ledger.path(), source))
     }
 }

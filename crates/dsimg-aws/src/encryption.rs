@@ -46,7 +46,7 @@ impl Encryption {
         run: &RunContext,
     ) -> Result<Self, MachineError> {
         if let Some(key) = &table.kms_key {
-            let key = key_arn(key, &account.region, caller)?;
+            let key = key_arn(key, account, caller, run).await?;
             return Ok(Self { encrypted: true, key: Some(key), default_key: None });
         }
         let (by_default, default_key) = defaults(account, run).await?;
@@ -96,7 +96,9 @@ impl Encryption {
 
 pub(crate) fn unshareable(region: &str) -> MachineError {
     MachineError::refused(
-        format!("the AMI in {region} is to be shared, but it is encrypted with the account's own key, which no one else can use"),
+        format!(
+            "the AMI in {region} is to be shared, but it is encrypted with the account's own key, which no one else can use"
+        ),
         "name a KMS key of yours for that region, and let the other accounts use it in the key's policy",
     )
 }
@@ -116,24 +118,48 @@ async fn defaults(account: &Account, run: &RunContext) -> Result<(bool, Option<S
     Ok((by_default.ebs_encryption_by_default() == Some(true), key))
 }
 
-/// `StartSnapshot` takes ARNs of keys only. That of an alias is known to KMS, which dsimg does not ask.
-fn key_arn(key: &str, region: &str, caller: &Caller) -> Result<String, MachineError> {
-    if key.starts_with("alias/") || key.contains(":alias/") {
-        return Err(MachineError::refused(
-            format!("`kms_key = \"{key}\"` is an alias, and snapshots can be started only with a key itself"),
-            format!("`aws kms describe-key --region {region} --key-id {key} --query KeyMetadata.Arn` prints it"),
-        ));
+/// `StartSnapshot` takes ARNs of keys only.
+async fn key_arn(key: &str, account: &Account, caller: &Caller, run: &RunContext) -> Result<String, MachineError> {
+    match KeyName::read(key, &account.region)? {
+        KeyName::Arn => Ok(key.to_owned()),
+        KeyName::Id => Ok(format!("arn:{}:kms:{}:{}:key/{key}", caller.partition, account.region, caller.account)),
+        KeyName::Alias => {
+            let call = account.kms.describe_key().key_id(key).send();
+            let answer = ask(&format!("look up the KMS key {key}"), account, run, call).await?;
+            let arn = answer.key_metadata().and_then(|key| key.arn());
+            arn.map(ToOwned::to_owned).ok_or_else(|| MachineError::Refused {
+                what: format!("KMS does not say which key {key} is in {}", account.region),
+                hint: None,
+            })
+        }
     }
-    if !key.starts_with("arn:") {
-        return Ok(format!("arn:{}:kms:{region}:{}:key/{key}", caller.partition, caller.account));
-    }
-    match key.split(':').collect::<Vec<_>>()[..] {
-        ["arn", _, "kms", place, _, _] if place == region => Ok(key.to_owned()),
-        ["arn", _, "kms", place, _, _] => Err(MachineError::refused(
-            format!("the KMS key {key} lives in {place}, but the snapshot is made in {region}"),
-            "a key works in its own region only: name one for each",
-        )),
-        _ => Err(MachineError::refused(format!("{key} is not the ARN of a KMS key"), "such as arn:aws:kms:REGION:ACCOUNT:key/ID")),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum KeyName {
+    Arn,
+    Id,
+    Alias,
+}
+
+impl KeyName {
+    fn read(key: &str, region: &str) -> Result<Self, MachineError> {
+        if !key.starts_with("arn:") {
+            return Ok(if key.starts_with("alias/") { Self::Alias } else { Self::Id });
+        }
+        match key.split(':').collect::<Vec<_>>()[..] {
+            ["arn", _, "kms", place, _, name] if place == region => {
+                Ok(if name.starts_with("alias/") { Self::Alias } else { Self::Arn })
+            }
+            ["arn", _, "kms", place, _, _] => Err(MachineError::refused(
+                format!("the KMS key {key} lives in {place}, but the snapshot is made in {region}"),
+                "a key works in its own region only: name one for each",
+            )),
+            _ => Err(MachineError::refused(
+                format!("{key} is not the ARN of a KMS key"),
+                "such as arn:aws:kms:REGION:ACCOUNT:key/ID",
+            )),
+        }
     }
 }
 
@@ -142,15 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_named_by_its_arn() {
-        let caller = Caller { account: "123456789012".to_owned(), partition: "aws".to_owned() };
-        let arn = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab";
-        assert_eq!(key_arn("1234abcd-12ab", "eu-west-1", &caller).unwrap(), arn);
-        assert_eq!(key_arn(arn, "eu-west-1", &caller).unwrap(), arn);
-        for wrong in ["alias/mine", "arn:aws:kms:eu-west-1:1:alias/mine", "arn:aws:s3:::bucket"] {
-            assert!(key_arn(wrong, "eu-west-1", &caller).is_err(), "{wrong}");
-        }
-        let elsewhere = key_arn(arn, "us-east-1", &caller).unwrap_err();
-        assert!(elsewhere.to_string().contains("eu-west-1"), "{elsewhere}");
+    fn a_key_is_named_in_four_ways() {
+        let read = |key| KeyName::read(key, "eu-west-1");
+        assert_eq!(read("1234abcd-12ab").unwrap(), KeyName::Id);
+        assert_eq!(read("alias/golden").unwrap(), KeyName::Alias);
+        assert_eq!(read("arn:aws:kms:eu-west-1:123456789012:key/1234abcd").unwrap(), KeyName::Arn);
+        assert_eq!(read("arn:aws:kms:eu-west-1:123456789012:alias/golden").unwrap(), KeyName::Alias);
+        assert!(read("arn:aws:s3:::bucket").is_err());
+        let elsewhere = read("arn:aws:kms:us-east-1:123456789012:key/1234abcd").unwrap_err();
+        assert!(elsewhere.to_string().contains("us-east-1"), "{elsewhere}");
     }
 }

@@ -86,6 +86,11 @@ impl Kept {
         write(&self.path, &record).map_err(|source| MachineError::file("cannot write", self.path.join(RECORD), source))
     }
 
+    /// Whether there is nothing to go on with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().clone().all().is_empty()
+    }
+
     /// All is done, or all was handed back to the ledger.
     ///
     /// # Errors

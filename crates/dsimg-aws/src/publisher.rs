@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use aws_sdk_ec2::operation::register_image::builders::RegisterImageFluentBuilder;
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, ImdsSupportValues, ResourceType,
     TpmSupportValues, VolumeType,
 };
 
-use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{Ami, AwsKind, LocalImage, MachineError, Publisher, RunContext};
 use dsimg_plan::Digest;
 use dsimg_template::template::aws::{AwsAmiTable, BootMode};
@@ -55,27 +55,12 @@ impl Publisher for AwsPublisher {
         let kept = self.open_kept(image, &account, &caller, &encryption, run)?;
         let custody = Custody::of_publish(run, &kept);
 
-        let id = match ami::find_made(&job, &custody).await? {
-            Some(id) => id,
-            None => {
-                ami::check_name(&job, run).await?;
-                encryption.check_sharing(&self.table.ami, &account, run).await?;
-                let upload = Upload {
-                    image,
-                    account: &account,
-                    owner: &caller.account,
-                    encryption: &encryption,
-                    tags: &job.tags,
-                    state: &self.state,
-                    kept: &kept,
-                    run,
-                };
-                self.register(&job, &upload.run().await?, &custody).await?
-            }
-        };
-        let amis = ami::distribute_in(&job, &id, &custody).await?;
-        kept.remove()?;
-        Ok(amis)
+        let published = self.publish_kept(&job, image, &caller, &encryption, &kept, &custody).await;
+        if published.is_err() && !kept.is_empty() {
+            return published;
+        }
+        let removed = kept.remove();
+        published.and_then(|amis| removed.map(|()| amis))
     }
 }
 
@@ -90,6 +75,37 @@ impl AwsPublisher {
     pub fn of_image(mut self, name: &str, version: &str) -> Self {
         self.release = Some((name.to_owned(), version.to_owned()));
         self
+    }
+
+    async fn publish_kept(
+        &self,
+        job: &AmiJob<'_>,
+        image: &LocalImage,
+        caller: &Caller,
+        encryption: &Encryption,
+        kept: &Kept,
+        custody: &Custody<'_>,
+    ) -> Result<Vec<Ami>, MachineError> {
+        let run = custody.run;
+        let id = match ami::find_made(job, custody).await? {
+            Some(id) => id,
+            None => {
+                ami::check_name(job, run).await?;
+                encryption.check_sharing(&self.table.ami, job.account, run).await?;
+                let upload = Upload {
+                    image,
+                    account: job.account,
+                    owner: &caller.account,
+                    encryption,
+                    tags: &job.tags,
+                    state: &self.state,
+                    kept,
+                    run,
+                };
+                self.register(job, &upload.run().await?, custody).await?
+            }
+        };
+        ami::distribute_in(job, &id, custody).await
     }
 
     fn job<'a>(
@@ -161,7 +177,8 @@ impl AwsPublisher {
         let place = (&caller.account, &account.region, &account.profile);
         let name = self.table.ami.name.as_ref();
         let lineage = Digest::of_value(&(place, &image.name, name)).short().to_owned();
-        let key = Digest::of_value(&(place, &image.name, name, &image.version, &image.sha256, &image.written, encryption));
+        let key =
+            Digest::of_value(&(place, &image.name, name, &image.version, &image.sha256, &image.written, encryption));
         kept::hand_back_overtaken(&folder, key.short(), &lineage, run);
         Kept::open(&folder, key.short(), &lineage)
     }
@@ -176,7 +193,7 @@ impl AwsPublisher {
         let name = ami::name_to_make(job, custody.run).await?;
         let resource = resource(job.account, AwsKind::Image, &name);
         custody.will_make(&resource)?;
-        let call = self.registration(job, uploaded, &name)?;
+        let call = self.registration(job, uploaded, &name, custody.run)?;
         let id = ami::register(call, &name, &uploaded.snapshot, job.account, custody.run).await?;
         custody.is_there(&resource)?;
         Ok(id)
@@ -188,7 +205,8 @@ impl AwsPublisher {
         job: &AmiJob<'_>,
         uploaded: &Uploaded,
         name: &str,
-    ) -> Result<aws_sdk_ec2::operation::register_image::builders::RegisterImageFluentBuilder, MachineError> {
+        run: &RunContext,
+    ) -> Result<RegisterImageFluentBuilder, MachineError> {
         let table = &self.table.ami;
         let root = EbsBlockDevice::builder()
             .snapshot_id(&uploaded.snapshot)
@@ -210,11 +228,11 @@ impl AwsPublisher {
             .set_tpm_support(table.tpm.then_some(TpmSupportValues::V20))
             .root_device_name(ROOT)
             .block_device_mappings(BlockDeviceMapping::builder().device_name(ROOT).ebs(root).build())
-            .tag_specifications(tags::specification(ResourceType::Image, &temporary(job, name))))
+            .tag_specifications(tags::specification(ResourceType::Image, &temporary(job, name, run))))
     }
 }
 
-fn temporary(job: &AmiJob<'_>, name: &str) -> Tags {
-    let tags = tags::with(&job.tags, AWS_NAME_TAG, name);
+fn temporary(job: &AmiJob<'_>, name: &str, run: &RunContext) -> Tags {
+    let tags = tags::temporary(&job.tags, name, run);
     if name == job.name { tags } else { tags::with(&tags, tags::STANDS_FOR, &job.name) }
 }

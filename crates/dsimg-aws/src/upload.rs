@@ -11,7 +11,6 @@ mod sums;
 
 use aws_sdk_ec2::types::SnapshotState;
 
-use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{AwsKind, LocalImage, MachineError, RunContext};
 
 use self::blocks::{Blocks, volume_gib};
@@ -124,7 +123,7 @@ impl Upload<'_> {
             parent: parent.as_deref(),
             encryption,
             description: &format!("{} {}", self.image.name, self.image.version),
-            tags: &tags::with(self.tags, AWS_NAME_TAG, &name),
+            tags: &tags::temporary(self.tags, &name, self.run),
             token: &name,
         };
         // Of an upload that nobody can go on with.
@@ -204,8 +203,7 @@ mod tests {
     #[test]
     fn says_what_was_sent_and_what_was_not() {
         let encryption = Encryption { encrypted: false, key: None, default_key: None };
-        let resource =
-            dsimg_machine::Resource::Folder { path: std::path::PathBuf::from("not looked at") };
+        let resource = dsimg_machine::Resource::Folder { path: std::path::PathBuf::from("not looked at") };
         let mut record =
             UploadRecord { snapshot: "snap-1".to_owned(), volume_gib: 1, parent: None, encryption, resource };
         let all = Totals { sent: 3, ..Totals::default() };

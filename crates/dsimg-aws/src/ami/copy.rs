@@ -44,7 +44,9 @@ async fn earlier(
             super::remove(&image, account, custody).await?;
         }
     }
-    if usable.is_none() && let Holder::Ours(image) = name::holder(job, account, custody.run).await? {
+    if usable.is_none()
+        && let Holder::Ours(image) = name::holder(job, account, custody.run).await?
+    {
         usable = Some(find::id(&image).to_owned());
     }
     Ok(usable)
@@ -60,7 +62,7 @@ async fn copy(
     let name = name::to_make(job, account, run).await?;
     let kms_key = job.table.copies.get(&account.region).cloned().flatten();
     let resource = resource(account, AwsKind::Image, &name);
-    let mut tags = tags::with(&tags::with(&job.tags, AWS_NAME_TAG, &name), COPY_OF, &root(source));
+    let mut tags = tags::with(&tags::temporary(&job.tags, &name, run), COPY_OF, &root(source));
     if name != job.name {
         tags = tags::with(&tags, tags::STANDS_FOR, &job.name);
     }

@@ -15,11 +15,7 @@ use crate::upload::snapshot::{bytes, bytes_done, describe as describe_snapshots}
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// Disabled ones too: they hold their names.
-pub(super) async fn by_name(
-    account: &Account,
-    name: &str,
-    run: &RunContext,
-) -> Result<Option<Image>, MachineError> {
+pub(super) async fn by_name(account: &Account, name: &str, run: &RunContext) -> Result<Option<Image>, MachineError> {
     Ok(own(account, [("name", name)], run).await?.into_iter().next())
 }
 
@@ -39,11 +35,7 @@ pub(super) async fn own<'a>(
 }
 
 /// Waits as long as AWS is at work on it.
-pub(super) async fn wait_until_available(
-    account: &Account,
-    id: &str,
-    run: &RunContext,
-) -> Result<Image, MachineError> {
+pub(super) async fn wait_until_available(account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
     let what = format!("{id} in {}", account.region);
     let waited = watch(&what, account, id, run).await;
     run.report(&Event::ProgressEnded { what });
@@ -79,7 +71,12 @@ async fn how_far(what: &str, image: &Image, account: &Account, run: &RunContext)
 }
 
 /// `None`: it can't be seen, which right after it was made means nothing.
-async fn look(account: &Account, id: &str, may_be_unseen: bool, run: &RunContext) -> Result<Option<Image>, MachineError> {
+async fn look(
+    account: &Account,
+    id: &str,
+    may_be_unseen: bool,
+    run: &RunContext,
+) -> Result<Option<Image>, MachineError> {
     let call = account.ec2.describe_images().image_ids(id).include_disabled(true).send();
     match until_cancelled(run, call).await? {
         Ok(answer) => match answer.images().first() {
@@ -97,7 +94,10 @@ fn is_under_way(image: &Image) -> bool {
 }
 
 fn vanished(account: &Account, id: &str) -> MachineError {
-    MachineError::try_again(format!("the AMI {id} in {} is gone", account.region), "somebody deregistered it; build again")
+    MachineError::try_again(
+        format!("the AMI {id} in {} is gone", account.region),
+        "somebody deregistered it; build again",
+    )
 }
 
 fn gone_wrong(account: &Account, id: &str, image: &Image) -> MachineError {
@@ -122,4 +122,3 @@ pub(super) fn snapshots(image: &Image) -> Vec<String> {
     let of = |mapping: &aws_sdk_ec2::types::BlockDeviceMapping| Some(mapping.ebs()?.snapshot_id()?.to_owned());
     roots.into_iter().filter_map(of).collect()
 }
-

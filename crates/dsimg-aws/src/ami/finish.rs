@@ -1,6 +1,6 @@
 //! What is finished is no longer anybody's to clean up.
 
-use aws_sdk_ec2::types::{Image, Snapshot, Tag};
+use aws_sdk_ec2::types::{Image, Snapshot};
 
 use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{AwsKind, MachineError};
@@ -18,7 +18,7 @@ pub(super) async fn finish(image: &Image, account: &Account, custody: &Custody<'
     let snapshots = describe(&ids, account, custody.run).await?;
     let resources = [find::id(image).to_owned()].into_iter().chain(ids);
     let call = account.ec2.delete_tags().set_resources(Some(resources.collect()));
-    let call = call.tags(Tag::builder().key(AWS_NAME_TAG).build()).send();
+    let call = call.set_tags(Some(tags::passing())).send();
     ask("take the temporary tag away", account, custody.run, call).await?;
 
     for snapshot in snapshots.iter().filter_map(temporary_name) {

@@ -92,7 +92,10 @@ fn is_same_release(image: &Image, job: &AmiJob<'_>) -> bool {
 
 /// Different for each build, because a stand-in that was left behind holds its name.
 fn stand_in(name: &str, build_id: &str) -> String {
-    let suffix: String = format!(" new {build_id}").chars().filter(|letter| letter.is_ascii_alphanumeric() || " -_.".contains(*letter)).collect();
+    let suffix: String = format!(" new {build_id}")
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || " -_.".contains(*letter))
+        .collect();
     let room = LONGEST.saturating_sub(suffix.len());
     let kept: String = name.chars().take(room).collect();
     format!("{kept}{suffix}")

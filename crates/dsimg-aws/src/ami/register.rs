@@ -72,7 +72,9 @@ pub(super) fn like(image: &Image, account: &Account) -> RegisterImageFluentBuild
         .set_boot_mode(image.boot_mode().cloned())
         .set_tpm_support(image.tpm_support().cloned())
         .set_imds_support(image.imds_support().cloned())
-        .set_block_device_mappings(Some(image.block_device_mappings().iter().cloned().map(without_encryption).collect()))
+        .set_block_device_mappings(Some(
+            image.block_device_mappings().iter().cloned().map(without_encryption).collect(),
+        ))
 }
 
 /// It comes with the snapshot, and saying so is an error.

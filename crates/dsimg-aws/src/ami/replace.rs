@@ -43,8 +43,10 @@ pub(super) async fn take_name(
         Holder::Older(old) => {
             finish::finish(&stand_in, account, custody).await?;
             let left = declare_left(&old, account, custody).await?;
-            deregister(&old, account, custody.run).await?;
-            (register_again(job, &stand_in, account, custody.run).await?, left)
+            // The first Ctrl-C does not stop here, where nobody would have the name; the second one does.
+            let run = RunContext { cancel: custody.run.hurry.clone(), ..custody.run.clone() };
+            deregister(&old, account, &run).await?;
+            (register_again(job, &stand_in, account, &run).await?, left)
         }
     };
     dress::dress(job, &named, account, custody.run).await?;
@@ -75,7 +77,11 @@ fn refuse_billed(image: &Image, account: &Account) -> Result<(), MachineError> {
         return Ok(());
     }
     Err(MachineError::refused(
-        format!("{} in {} is of a system that AWS bills for, and can't be given another name", find::id(image), account.region),
+        format!(
+            "{} in {} is of a system that AWS bills for, and can't be given another name",
+            find::id(image),
+            account.region
+        ),
         "build it under a name that is free, without `replace`",
     ))
 }
@@ -118,7 +124,8 @@ async fn register_again(
     }
     let call = register::like(stand_in, account);
     let call = call.tag_specifications(tags::specification(ResourceType::Image, &lasting));
-    let id = register::register(call, &job.name, &root, account, run).await.map_err(|error| still_there(error, stand_in))?;
+    let id =
+        register::register(call, &job.name, &root, account, run).await.map_err(|error| still_there(error, stand_in))?;
     find::wait_until_available(account, &id, run).await.map_err(|error| still_there(error, stand_in))
 }
 

@@ -26,7 +26,9 @@ impl<'a> Blocks<'a> {
     pub(crate) fn to_look_at(&self) -> Vec<u32> {
         let of_disk = u32::try_from(self.disk_bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX);
         let of_parent = self.parent.iter().last().map_or(0, |(last, _)| last + 1);
-        (0..of_disk.max(of_parent)).filter(|index| self.was_written(*index) || self.parent.get(*index).is_some()).collect()
+        (0..of_disk.max(of_parent))
+            .filter(|index| self.was_written(*index) || self.parent.get(*index).is_some())
+            .collect()
     }
 
     /// `sum` is that of what the disk has there.

@@ -68,7 +68,7 @@ impl Pace {
 
 impl State {
     fn take(&mut self) -> bool {
-        let has_room = self.under_way + 1 <= self.allowed as usize;
+        let has_room = self.under_way < self.allowed as usize;
         self.under_way += usize::from(has_room);
         has_room
     }

@@ -83,7 +83,9 @@ impl Sender<'_> {
         let mut left = indexes.iter();
         let mut under_way = FuturesUnordered::new();
         loop {
-            while under_way.len() < MOST && let Some(index) = left.next() {
+            while under_way.len() < MOST
+                && let Some(index) = left.next()
+            {
                 under_way.push(self.one_block(*index, &line));
             }
             let Some(done) = under_way.next().await else { break };

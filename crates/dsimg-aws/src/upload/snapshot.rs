@@ -62,9 +62,10 @@ pub(crate) async fn start(start: &Start<'_>, account: &Account, run: &RunContext
             "this needs a newer dsimg",
         ));
     }
-    started.snapshot_id().map(ToOwned::to_owned).ok_or_else(|| {
-        MachineError::try_again("EBS started a snapshot and did not say which", "run the same again")
-    })
+    started
+        .snapshot_id()
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| MachineError::try_again("EBS started a snapshot and did not say which", "run the same again"))
 }
 
 /// `put` are the sums of all blocks that were put.
@@ -129,7 +130,11 @@ async fn watch(what: &str, id: &str, account: &Account, run: &RunContext) -> Res
             && let Some(progress) = snapshot.progress()
         {
             progress.clone_into(&mut last);
-            run.report(&Event::Progress { what: what.to_owned(), done: bytes_done(snapshot), total: Some(bytes(snapshot)) });
+            run.report(&Event::Progress {
+                what: what.to_owned(),
+                done: bytes_done(snapshot),
+                total: Some(bytes(snapshot)),
+            });
         }
         if !watch.another_look(run).await? {
             return Err(MachineError::try_again(
@@ -175,7 +180,11 @@ pub(crate) async fn find(id: &str, account: &Account, run: &RunContext) -> Resul
 ///
 /// # Errors
 /// AWS does not answer, or the build is cancelled.
-pub(crate) async fn describe(ids: &[String], account: &Account, run: &RunContext) -> Result<Vec<Snapshot>, MachineError> {
+pub(crate) async fn describe(
+    ids: &[String],
+    account: &Account,
+    run: &RunContext,
+) -> Result<Vec<Snapshot>, MachineError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

@@ -118,7 +118,9 @@ pub(crate) async fn a_replacement_that_dies_is_finished_later() {
         world.table.ami.replace = true;
         // The first RegisterImage makes the stand-in.
         let nth = if action == "RegisterImage" { 2 } else { 1 };
-        rig::fault(&json!({"action": action, "kind": "error", "code": "UnauthorizedOperation", "nth": nth, "count": 1}));
+        rig::fault(
+            &json!({"action": action, "kind": "error", "code": "UnauthorizedOperation", "nth": nth, "count": 1}),
+        );
         let error = world.publish().await.unwrap_err();
         assert!(error.to_string().contains("UnauthorizedOperation"), "{action}: {error}");
         world.collect_garbage().await;

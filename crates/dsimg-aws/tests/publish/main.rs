@@ -3,6 +3,8 @@
 //! `cargo test -p dsimg-aws --test publish -- WORD` runs the tests with the word in their names. The first process
 //! starts the rig and itself again with the rig's environment: SDKs read it, and Rust has no safe way to change one's own.
 
+#![allow(clippy::unwrap_used, reason = "a program of tests, though none that `cargo test` knows as such")]
+
 mod delta;
 mod distribute;
 mod faults;

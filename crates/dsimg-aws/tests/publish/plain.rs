@@ -8,7 +8,7 @@ use dsimg_template::template::aws::BootMode;
 use serde_json::json;
 
 use crate::rig::{self, count};
-use crate::world::{HOME, World, ec2, image, images, read_back, snapshot, tag};
+use crate::world::{HOME, World, ec2, image, images, key_with_alias, read_back, snapshot, tag};
 
 pub(crate) async fn a_disk_becomes_an_ami() {
     let world = World::new("ab.0c...00d");
@@ -51,8 +51,17 @@ pub(crate) async fn an_encrypted_disk_is_whole() {
     let amis = world.publish().await.unwrap();
     let stored = snapshot(HOME, &amis[0].snapshots[0]).await;
     assert_eq!(stored.encrypted(), Some(true));
-    assert_eq!(stored.kms_key_id(), Some("arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"));
+    assert_eq!(
+        stored.kms_key_id(),
+        Some("arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+    );
     assert_eq!(read_back(HOME, &amis[0].snapshots[0], 11).await, "ab.0c...00d");
+
+    let (alias, arn) = key_with_alias(HOME).await;
+    let mut world = World::new("ab");
+    (world.table.kms_key, world.image.version) = (Some(alias), "3".to_owned());
+    let amis = world.publish().await.unwrap();
+    assert_eq!(snapshot(HOME, &amis[0].snapshots[0]).await.kms_key_id(), Some(arn.as_str()));
 
     // Without a map of what was written, everything is.
     let mut world = World::new("a..b");
@@ -120,9 +129,9 @@ pub(crate) async fn settings_that_can_not_be_had_are_refused() {
     (world.table.ami.tpm, world.table.ami.boot_mode) = (true, Some(BootMode::LegacyBios));
     assert!(world.check_ready().await.unwrap_err().to_string().contains("tpm"));
     let mut world = World::new("ab");
-    world.table.kms_key = Some("alias/mine".to_owned());
+    world.table.kms_key = Some("alias/nobodys".to_owned());
     let error = world.check_ready().await.unwrap_err();
-    assert!(error.hint().unwrap().contains("aws kms describe-key"), "{error}");
+    assert!(error.to_string().contains("look up the KMS key alias/nobodys"), "{error}");
     let mut world = World::new("ab");
     world.table.encrypted = Some(false);
     ec2(HOME).await.enable_ebs_encryption_by_default().send().await.unwrap();

@@ -58,7 +58,10 @@ fn ask(method: &str, path: &str, body: &Value) -> Value {
     let address = endpoint.trim_start_matches("http://");
     let mut connection = TcpStream::connect(address).expect("the rig answers");
     let body = body.to_string();
-    let head = format!("{method} /_rig/{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{method} /_rig/{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     connection.write_all((head + &body).as_bytes()).expect("the rig reads");
     let mut answer = String::new();
     connection.read_to_string(&mut answer).expect("the rig writes");

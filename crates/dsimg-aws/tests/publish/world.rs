@@ -77,8 +77,7 @@ impl World {
             sha256: Digest::of_bytes(b""),
             written: None,
         };
-        let mut world =
-            Self { folder, table: table(), image, said: Arc::default(), cancel: CancellationToken::new() };
+        let mut world = Self { folder, table: table(), image, said: Arc::default(), cancel: CancellationToken::new() };
         world.write(blocks);
         world
     }
@@ -260,6 +259,14 @@ pub(crate) async fn ec2(region: &'static str) -> aws_sdk_ec2::Client {
 pub(crate) async fn parameter(region: &'static str, name: &str) -> Option<String> {
     let ssm = aws_sdk_ssm::Client::new(&config(region).await);
     ssm.get_parameter().name(name).send().await.ok()?.parameter()?.value().map(ToOwned::to_owned)
+}
+
+/// A new key's alias and ARN.
+pub(crate) async fn key_with_alias(region: &'static str) -> (String, String) {
+    let kms = aws_sdk_kms::Client::new(&config(region).await);
+    let key = kms.create_key().send().await.unwrap().key_metadata.unwrap();
+    kms.create_alias().alias_name("alias/golden").target_key_id(&key.key_id).send().await.unwrap();
+    ("alias/golden".to_owned(), key.arn.unwrap())
 }
 
 pub(crate) async fn images(region: &'static str) -> Vec<Image> {

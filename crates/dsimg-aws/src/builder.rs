@@ -24,6 +24,9 @@ use crate::start::{From, start};
 use crate::watch::Watch;
 use crate::{checkpoint, reach, reclaim};
 
+/// An image may be in the making when its instance's time is over.
+const MAKING_IMAGES: u64 = 2 * 60 * 60;
+
 /// Builds AMIs on instances of EC2, for one plan.
 #[derive(Debug)]
 pub struct AwsBuilder {
@@ -76,7 +79,8 @@ impl AwsBuilder {
         let bastion = table.reach.bastion.as_ref();
         let bastion = bastion.map(|bastion| reach::bastion(bastion, &self.template_folder)).transpose()?;
         let number = self.machines.fetch_add(1, Ordering::Relaxed) + 1;
-        let marks = Marks::new(run, number, table.instance.time_limit.seconds, &table.tags);
+        let seconds = table.instance.time_limit.seconds.saturating_add(MAKING_IMAGES);
+        let marks = Marks::new(run, number, seconds, &table.tags);
         let from = From { image, root_device: &source.root_device };
         let running = start(prepared, from, &access, plan, &marks, run).await?;
         Ok(AwsMachine {

@@ -76,7 +76,7 @@ async fn leftovers_are_told_with_their_build_and_only_they_are_removed() {
         assert_eq!((left.build.as_deref(), left.name.as_str()), (Some("left"), "dsimg-left-aws-1"), "{left:?}");
         assert!(left.may_be_in_use(now) && left.made.is_some_and(|made| made <= now), "{left:?}");
         let hours = left.until.unwrap().duration_since(now).as_hours();
-        assert!((5..=6).contains(&hours), "{left:?}");
+        assert!((7..=8).contains(&hours), "{left:?}");
     }
     for left in &found {
         remove(&account, left).await.unwrap();

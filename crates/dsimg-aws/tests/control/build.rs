@@ -155,19 +155,31 @@ pub(crate) fn plan(table: AwsEbsTable) -> Plan {
 
 /// What a build does, in its order.
 pub(crate) async fn build(plan: &Plan, run: &TestRun) -> Result<Written, MachineError> {
+    build_with(plan, run, async |off| go_off(off)).await
+}
+
+/// The same with another guest.
+pub(crate) async fn build_with(
+    plan: &Plan,
+    run: &TestRun,
+    guest: impl AsyncFnOnce(Off),
+) -> Result<Written, MachineError> {
     let run = &run.context;
     let builder = AwsBuilder::new("");
     builder.check_ready(plan, run).await?;
     let base = builder.prepare_base(&plan.base, &plan.network, run).await?;
     let mut machine = builder.boot(&base, plan, run).await?;
-    let written = finish(machine.as_mut(), run.work.as_path()).await;
+    let written = finish(machine.as_mut(), guest, run.work.as_path()).await;
     machine.stop().await?;
     written
 }
 
-async fn finish(machine: &mut dyn Machine, folder: &Path) -> Result<Written, MachineError> {
-    let off = machine.before_last_stage().await?;
-    go_off(off);
+async fn finish(
+    machine: &mut dyn Machine,
+    guest: impl AsyncFnOnce(Off),
+    folder: &Path,
+) -> Result<Written, MachineError> {
+    guest(machine.before_last_stage().await?).await;
     machine.wait_for_power_off().await?;
     machine.write_image("ds-hub-2026.11", folder).await
 }

@@ -133,10 +133,10 @@ pub(crate) async fn create(
             Err(error) => error,
         };
         let is_taken = code(&error) == Some("InvalidAMIName.Duplicate");
-        if is_taken || may_be_done(&error) {
-            if let Some(id) = find(account, name, run).await? {
-                return Ok(id);
-            }
+        if (is_taken || may_be_done(&error))
+            && let Some(id) = find(account, name, run).await?
+        {
+            return Ok(id);
         }
         // "Instance is not in state": stopped for one part of EC2, and not yet for another.
         let passes = matches!(code(&error), Some("IncorrectState" | "IncorrectInstanceState"));
@@ -151,7 +151,8 @@ async fn find(account: &Account, name: &str, run: &RunContext) -> Result<Option<
     let mut pace = Pace::within(Duration::from_secs(15));
     loop {
         let request = account.ec2.describe_images().owners("self").filters(tagged(name)).filters(filter("name", name));
-        let found = request.send().await.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
+        let found =
+            request.send().await.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
         let own = found.images().iter().find(|image| {
             let is_own = |tag: &Tag| tag.key() == Some(crate::marks::BUILD_TAG) && tag.value() == Some(&run.build_id);
             image.tags().iter().any(is_own)
@@ -197,7 +198,9 @@ async fn clean_up(account: &Account, name: &str, run: &RunContext) {
     let removed = in_time(CLEAN_UP_LIMIT, remove(account, AwsKind::Image, name, &CancellationToken::new())).await;
     match removed {
         Some(Ok(())) => is_gone(account, AwsKind::Image, name, run),
-        Some(Err(error)) => run.warn(format!("the unfinished AMI `{name}` may be left: {error}; `dsimg gc --aws` removes it")),
+        Some(Err(error)) => {
+            run.warn(format!("the unfinished AMI `{name}` may be left: {error}; `dsimg gc --aws` removes it"))
+        }
         None => run.warn(format!("the unfinished AMI `{name}` may be left; `dsimg gc --aws` removes it")),
     }
 }

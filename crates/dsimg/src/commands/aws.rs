@@ -12,10 +12,11 @@ use crate::wire::aws;
 /// The template is wrong, or nothing in it is for AWS.
 pub(crate) fn policy(arguments: &AwsPolicy) -> Result<(), Failure> {
     let (templates, _) = read_sound(&arguments.template, &arguments.variables, "policy", &say)?;
-    let builders = templates.iter().flat_map(|template| &template.builders).filter_map(|builder| match &builder.table {
-        BuilderTable::AwsEbs(table) => Some(table.as_ref()),
-        BuilderTable::Qemu(_) => None,
-    });
+    let builders =
+        templates.iter().flat_map(|template| &template.builders).filter_map(|builder| match &builder.table {
+            BuilderTable::AwsEbs(table) => Some(table.as_ref()),
+            BuilderTable::Qemu(_) => None,
+        });
     let publishers = templates.iter().flat_map(|template| &template.publish);
     let publishers = publishers.map(|publish| match &publish.table {
         PublisherTable::AwsAmi(table) => table,

@@ -33,8 +33,7 @@ pub(crate) async fn run(arguments: &Gc) -> Result<(), Failure> {
 
 fn accounts(arguments: &Gc) -> Result<Vec<AwsAccount>, Failure> {
     let usual = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
-    let regions =
-        if arguments.regions.is_empty() { usual().into_iter().collect() } else { arguments.regions.clone() };
+    let regions = if arguments.regions.is_empty() { usual().into_iter().collect() } else { arguments.regions.clone() };
     if regions.is_empty() {
         return Err(Failure::new(Code::Wrong, "`--aws` needs a region").with_hint("add `--region eu-west-1`"));
     }

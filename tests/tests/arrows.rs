@@ -6,7 +6,7 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
@@ -14,9 +14,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),
     ("qemu", &["template", "plan", "machine", "ssh", "download"]),
+    ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
     ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint"]),
-    ("dsimg", &["template", "plan", "machine", "download", "qemu", "build", "manifest", "checkpoint"]),
+    ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint"]),
 ];
 
 #[test]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use dsimg_checkpoint::{Checkpoint, Kind, StageLock, Store};
 use dsimg_download::Access;
-use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext, Session};
+use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext, Session, Written};
 use dsimg_manifest::Manifest;
 use dsimg_plan::{Plan, Stage};
 use dsimg_template::Catalog;
@@ -190,7 +190,7 @@ async fn provision(
         timings.phase(Phase::Checkpoint, run, saved).await.map_err(cut(stage))?;
     }
     timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
-    Ok(Outcome { packages: notes.packages, system: notes.system, artifacts: Vec::new() })
+    Ok(Outcome { packages: notes.packages, system: notes.system, written: Written::default() })
 }
 
 fn tell_start(checkpoint: Option<&Checkpoint>, done: usize, count: usize, run: &RunContext) {
@@ -247,7 +247,7 @@ async fn finish(
 ) -> Result<Outcome, BuildError> {
     timings.phase(Phase::PowerOff, run, machine.wait_for_power_off()).await?;
     let name = format!("{}-{}", job.plan.image.name, job.plan.image.version);
-    outcome.artifacts = timings.phase(Phase::Write, run, machine.write_image(&name, output.path())).await?;
+    outcome.written = timings.phase(Phase::Write, run, machine.write_image(&name, output.path())).await?;
     Ok(outcome)
 }
 

@@ -13,6 +13,7 @@ use crate::checkpoint::{MemoryFit, SavedMachine};
 use crate::context::RunContext;
 use crate::error::MachineError;
 use crate::ledger::Resource;
+use crate::publish::Written;
 use crate::session::Session;
 
 /// A place where machines boot: QEMU on this host, EC2 in one region.
@@ -94,21 +95,41 @@ pub trait Machine: Send + Sync {
     /// `None` while it runs.
     async fn trouble(&self) -> Option<String>;
 
+    /// Called before the last stage, which ends with the guest off: readies the place for that, and says how the guest
+    /// is to go off.
+    async fn before_last_stage(&self) -> Result<Off, MachineError> {
+        Ok(Off::Power)
+    }
+
     /// Waits until the guest, which was told to power off, is off; a guest that is killed instead is an error.
     async fn wait_for_power_off(&mut self) -> Result<(), MachineError>;
 
-    /// Writes the disk of a machine that is off as the image's files into `folder`, named `name` and the format.
-    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Vec<Artifact>, MachineError>;
+    /// Writes the disk of a machine that is off as the image's files into `folder`, named `name` and the format; or
+    /// makes AMIs of it.
+    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError>;
 
     /// The only normal end, whatever state it is in: nothing of the machine is left. `Drop` kills what is left.
     async fn stop(self: Box<Self>) -> Result<(), MachineError>;
 }
 
-/// An exact base image on this host.
+/// How a guest goes off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Off {
+    #[default]
+    Power,
+    /// File systems are unmounted and the processors stop, and the machine stays on: where one that powers off is gone
+    /// with its disk.
+    Halt,
+}
+
+/// An exact base image, on this host or named by a file on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseImage {
-    /// A qcow2 without a backing file; never written to.
+    /// A qcow2 without a backing file, or, of an AMI, a file that says which; never written to.
     pub path: PathBuf,
+    /// `ami-…` where the image itself lies elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
     /// Of the file at `path`.
     pub sha256: Digest,
     /// For people: `debian trixie, made 2026-11-21` or the file's name.

@@ -23,6 +23,31 @@ pub enum Resource {
     Folder { path: PathBuf },
     /// A process; `started` (clock ticks since boot, `/proc/PID/stat` field 22) tells it from a later one of the same number.
     Process { pid: i32, started: u64 },
+    /// Something in a region of AWS, found by the name that its maker gave it before the call: for key pairs, security
+    /// groups and AMIs their own name, for the rest the value of the tag [`AWS_NAME_TAG`].
+    Aws {
+        region: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        profile: Option<String>,
+        what: AwsKind,
+        name: String,
+    },
+}
+
+/// A tag on everything that dsimg makes on AWS for the time of a build, from the call that makes it: its value is the
+/// thing's name in the ledger. What is finished loses it.
+pub const AWS_NAME_TAG: &str = "dsimg:temporary";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AwsKind {
+    /// Goes first: it holds all the others.
+    Instance,
+    Volume,
+    Image,
+    Snapshot,
+    SecurityGroup,
+    KeyPair,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -33,11 +33,14 @@ pub struct ImageFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseFacts {
-    /// `bootstrap` or `image`.
+    /// `bootstrap`, `image` or `ami`.
     pub kind: String,
     /// For people: `debian trixie`, or the file or URL.
     pub source: String,
-    /// Of the base's disk file as it was booted.
+    /// Of an AMI: `ami-…`, the very one that was booted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// Of the base's disk file as it was booted; of an AMI, of the facts that name it.
     pub sha256: String,
 }
 
@@ -105,6 +108,9 @@ pub struct BuildFacts {
     pub builder: String,
     pub host: HostFacts,
     pub artifacts: Vec<Artifact>,
+    /// Sorted by region.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub amis: Vec<Ami>,
     pub durations: Durations,
 }
 
@@ -128,6 +134,24 @@ pub struct Artifact {
     pub sha256: String,
     /// Bytes of the virtual disk.
     pub virtual_size: u64,
+}
+
+/// An image in a region of AWS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ami {
+    pub region: String,
+    /// `ami-…`
+    pub id: String,
+    pub name: String,
+    /// `snap-…`, the root volume's first.
+    pub snapshots: Vec<String>,
+    /// The AMI that the instance came from which it was made of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
+    /// The SSM parameter that names it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parameter: Option<String>,
 }
 
 /// Milliseconds.

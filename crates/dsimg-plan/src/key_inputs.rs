@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use dsimg_template::definition::{Definition, Parameter, ParameterKind};
 use dsimg_template::secret;
+use dsimg_template::template::aws::{AmiSource, AwsEbsTable};
 use dsimg_template::template::{
     Bootstrap, BuilderTable, Checksum, Firmware, ImageSource, Network, ParameterValue, ProvisionEntry,
 };
@@ -28,7 +29,11 @@ pub(crate) struct DiskKey<'a> {
     format: u32,
     base: BaseKey<'a>,
     disk: ByteSize,
-    firmware: Firmware,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firmware: Option<Firmware>,
+    /// On AWS: what else decides what the disks hold, and where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws: Option<AwsKey<'a>>,
     /// A machine that goes on is logged in to as the one before.
     login: &'a str,
     kept_network: Option<&'a Network>,
@@ -38,18 +43,45 @@ pub(crate) struct DiskKey<'a> {
 enum BaseKey<'a> {
     Bootstrap(&'a Bootstrap),
     Image(&'a Checksum),
+    Ami(&'a AmiSource),
+}
+
+#[derive(Debug, Serialize)]
+struct AwsKey<'a> {
+    region: &'a str,
+    /// By device: EC2 does not mind their order.
+    volumes: BTreeMap<&'a str, ByteSize>,
+    /// What cloud-init does with it is on the disk before the first stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data: Option<&'a Digest>,
+}
+
+impl<'a> AwsKey<'a> {
+    fn new(table: &'a AwsEbsTable, user_data: Option<&'a Digest>) -> Self {
+        let volumes = table.instance.volumes.iter().map(|extra| (extra.device.as_str(), extra.volume.size)).collect();
+        Self { region: &table.account.region, volumes, user_data }
+    }
 }
 
 impl<'a> DiskKey<'a> {
-    pub(crate) fn new(base: &'a PlannedBase, machine: &'a BuilderTable, network: &'a Network) -> Self {
+    pub(crate) fn new(
+        base: &'a PlannedBase,
+        machine: &'a BuilderTable,
+        user_data: Option<&'a Digest>,
+        network: &'a Network,
+    ) -> Self {
         let login = build_user(machine, matches!(base, PlannedBase::Bootstrap(_)));
         let base = match base {
             PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
             PlannedBase::Image(ImageSource { checksum, .. }) => BaseKey::Image(checksum),
+            PlannedBase::Ami(ami) => BaseKey::Ami(ami),
         };
-        let BuilderTable::Qemu(qemu) = machine;
+        let (disk, firmware, aws) = match machine {
+            BuilderTable::Qemu(qemu) => (qemu.disk, Some(qemu.firmware), None),
+            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table, user_data))),
+        };
         let kept_network = network.keep.then_some(network);
-        Self { format: 1, base, disk: qemu.disk, firmware: qemu.firmware, login, kept_network }
+        Self { format: 1, base, disk, firmware, aws, login, kept_network }
     }
 
     pub(crate) fn inputs(&self) -> Value {
@@ -57,12 +89,22 @@ impl<'a> DiskKey<'a> {
         match self.base {
             BaseKey::Bootstrap(bootstrap) => inputs.insert("bootstrap".to_owned(), without_empty(json!(bootstrap))),
             BaseKey::Image(checksum) => inputs.insert("image".to_owned(), json!(checksum)),
+            BaseKey::Ami(ami) => inputs.insert("ami".to_owned(), without_empty(json!(ami))),
         };
-        // In bytes where words would be rounded.
-        let words = self.disk.to_string();
-        let disk = if words.parse() == Ok(self.disk) { json!(words) } else { json!(self.disk.0) };
-        inputs.insert("disk".to_owned(), disk);
-        inputs.insert("firmware".to_owned(), json!(self.firmware));
+        inputs.insert("disk".to_owned(), readable_size(self.disk));
+        if let Some(firmware) = self.firmware {
+            inputs.insert("firmware".to_owned(), json!(firmware));
+        }
+        if let Some(aws) = &self.aws {
+            inputs.insert("region".to_owned(), json!(aws.region));
+            if !aws.volumes.is_empty() {
+                let volumes = aws.volumes.iter().map(|(device, size)| ((*device).to_owned(), readable_size(*size)));
+                inputs.insert("volumes".to_owned(), Value::Object(volumes.collect()));
+            }
+            if let Some(user_data) = aws.user_data {
+                inputs.insert("user_data".to_owned(), json!(user_data.short()));
+            }
+        }
         inputs.insert("login".to_owned(), json!(self.login));
         if let Some(network) = self.kept_network {
             inputs.insert("network".to_owned(), without_empty(json!(network)));
@@ -71,9 +113,21 @@ impl<'a> DiskKey<'a> {
     }
 }
 
+/// In bytes where words would be rounded.
+fn readable_size(size: ByteSize) -> Value {
+    let words = size.to_string();
+    if words.parse() == Ok(size) { json!(words) } else { json!(size.0) }
+}
+
 fn without_empty(mut value: Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+        fields.retain(|_, value| !is_empty(value));
     }
     value
 }

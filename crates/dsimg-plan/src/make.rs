@@ -32,9 +32,13 @@ pub enum PlanError {
     Render { stage: String, file: PathBuf, why: String },
     #[error("there is no provisioner `{name}` (stage `{stage}`)")]
     NoProvisioner { stage: String, name: String },
+    /// A checked template has one.
+    #[error("`[base]` has nothing that builder `{builder}` can boot")]
+    NoBase { builder: String },
 }
 
-/// For each combination of a template one plan for each builder that `only` names, or for each of the template.
+/// For each combination of a template one plan for each builder that `only` names, or for each of the template that
+/// is not on request.
 ///
 /// # Errors
 /// A file that can't be rendered, or a provisioner that the catalog lacks.
@@ -44,7 +48,10 @@ pub fn make_plans(
     inputs: &Inputs,
     only: &[String],
 ) -> Result<Vec<Plan>, PlanError> {
-    let is_chosen = |builder: &&Builder| only.is_empty() || only.contains(&builder.name);
+    let is_chosen = |builder: &&Builder| match only {
+        [] => !builder.on_request,
+        _ => only.contains(&builder.name),
+    };
     let pairs = templates
         .iter()
         .flat_map(|template| template.builders.iter().filter(is_chosen).map(move |builder| (template, builder)));
@@ -52,11 +59,15 @@ pub fn make_plans(
 }
 
 fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: &Inputs) -> Result<Plan, PlanError> {
-    let base = plan_base(template);
+    let base = plan_base(template, builder)?;
     let entries = template.provision.iter().filter(|entry| entry.applies_to(&builder.name)).cloned();
     let entries = entries.chain([hygiene_entry(template, builder)]);
 
-    let disk = DiskKey::new(&base, &builder.table, &template.network);
+    let user_data = match &builder.table {
+        BuilderTable::AwsEbs(table) => table.instance.user_data.as_ref().and_then(|path| inputs.user_data.get(path)),
+        BuilderTable::Qemu(_) => None,
+    };
+    let disk = DiskKey::new(&base, &builder.table, user_data, &template.network);
     let (disk_key, disk_inputs) = (Digest::of_value(&disk), disk.inputs());
     let mut parent = disk_key.clone();
     let mut stages = Vec::new();
@@ -71,19 +82,24 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
         cell: template.cell.clone(),
         builder: builder.name.clone(),
         machine: builder.table.clone(),
+        user_data: user_data.cloned(),
         base,
         disk_key,
         disk_inputs,
         network: template.network.clone(),
         stages,
+        publish: template.publish.iter().filter(|publish| publish.applies_to(builder)).cloned().collect(),
     })
 }
 
-fn plan_base(template: &Template) -> PlannedBase {
-    match (&template.base.bootstrap, &template.base.image) {
-        (_, Some(image)) => PlannedBase::Image(image.clone()),
-        (Some(bootstrap), None) => PlannedBase::Bootstrap(bootstrap.clone()),
-        (None, None) => unreachable!("a checked template has a base"),
+/// The one that the builder's kind boots.
+fn plan_base(template: &Template, builder: &Builder) -> Result<PlannedBase, PlanError> {
+    let base = &template.base;
+    match (&builder.table, &base.bootstrap, &base.image, &base.ami) {
+        (BuilderTable::AwsEbs(_), _, _, Some(ami)) => Ok(PlannedBase::Ami(ami.clone())),
+        (BuilderTable::Qemu(_), _, Some(image), _) => Ok(PlannedBase::Image(image.clone())),
+        (BuilderTable::Qemu(_), Some(bootstrap), None, _) => Ok(PlannedBase::Bootstrap(bootstrap.clone())),
+        _ => Err(PlanError::NoBase { builder: builder.name.clone() }),
     }
 }
 
@@ -91,13 +107,17 @@ fn plan_base(template: &Template) -> PlannedBase {
 /// by its key; on others its login may be closed, so that a user is made who may become it.
 #[must_use]
 pub fn build_user(builder: &BuilderTable, base_is_own: bool) -> &str {
-    let BuilderTable::Qemu(qemu) = builder;
-    qemu.ssh_user.as_deref().unwrap_or(if base_is_own { "root" } else { BUILD_USER })
+    let named = match builder {
+        BuilderTable::Qemu(qemu) => qemu.ssh_user.as_deref(),
+        BuilderTable::AwsEbs(aws) => aws.reach.ssh_user.as_deref(),
+    };
+    named.unwrap_or(if base_is_own { "root" } else { BUILD_USER })
 }
 
 /// The stage that takes the build's own traces out of the image.
 fn hygiene_entry(template: &Template, builder: &Builder) -> ProvisionEntry {
-    let user = build_user(&builder.table, template.base.bootstrap.is_some()).to_owned();
+    let base_is_own = matches!(builder.table, BuilderTable::Qemu(_)) && template.base.bootstrap.is_some();
+    let user = build_user(&builder.table, base_is_own).to_owned();
     ProvisionEntry {
         label: HYGIENE.to_owned(),
         provisioner: HYGIENE.to_owned(),

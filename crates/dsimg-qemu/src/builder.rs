@@ -11,7 +11,7 @@ use dsimg_machine::{
 };
 use dsimg_plan::Plan;
 use dsimg_plan::plan::PlannedBase;
-use dsimg_template::template::{self, BuilderTable, Network};
+use dsimg_template::template::{self, BuilderTable, Network, QemuTable};
 
 use crate::accelerator::Accelerator;
 use crate::disk::QemuImg;
@@ -27,6 +27,20 @@ pub(crate) struct Programs {
     pub(crate) qemu_img: PathBuf,
     /// Whether this QEMU knows `-run-with exit-with-parent=on`.
     pub(crate) exits_with_parent: bool,
+}
+
+/// What the plan says of the machine.
+///
+/// # Errors
+/// It is a plan for another kind of builder.
+pub(crate) fn table_of(plan: &Plan) -> Result<&QemuTable, MachineError> {
+    match &plan.machine {
+        BuilderTable::Qemu(table) => Ok(table),
+        BuilderTable::AwsEbs(_) => {
+            let what = format!("builder `{}` is none of QEMU's", plan.builder);
+            Err(MachineError::Refused { what, hint: None })
+        }
+    }
 }
 
 /// Boots machines with QEMU on this host.
@@ -115,7 +129,7 @@ impl QemuBuilder {
 #[async_trait]
 impl Builder for QemuBuilder {
     async fn check_ready(&self, plan: &Plan, run: &RunContext) -> Result<HostFacts, MachineError> {
-        let BuilderTable::Qemu(table) = &plan.machine;
+        let table = table_of(plan)?;
         let versions = self.versions(run).await?;
         ready::check_host(table, versions, run)?;
         let accelerator = self.accelerator(table.accelerator, run).await?;
@@ -133,14 +147,14 @@ impl Builder for QemuBuilder {
     }
 
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError> {
-        let BuilderTable::Qemu(table) = &plan.machine;
+        let table = table_of(plan)?;
         let accelerator = self.accelerator(table.accelerator, run).await?;
         let machine = machine::boot(&self.programs(run).await?, accelerator, base, plan, run).await?;
         Ok(Box::new(machine))
     }
 
     async fn memory_fit(&self, plan: &Plan, run: &RunContext) -> Result<Option<MemoryFit>, MachineError> {
-        let BuilderTable::Qemu(table) = &plan.machine;
+        let table = table_of(plan)?;
         let versions = self.versions(run).await?;
         if !versions.saves_memory {
             return Ok(None);
@@ -156,7 +170,7 @@ impl Builder for QemuBuilder {
         plan: &Plan,
         run: &RunContext,
     ) -> Result<Box<dyn Machine>, MachineError> {
-        let BuilderTable::Qemu(table) = &plan.machine;
+        let table = table_of(plan)?;
         let accelerator = self.accelerator(table.accelerator, run).await?;
         Ok(Box::new(machine::resume(&self.programs(run).await?, accelerator, saved, plan, run).await?))
     }

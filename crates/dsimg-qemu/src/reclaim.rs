@@ -22,6 +22,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Process { pid, started } => end_process(*pid, *started).await,
+        Resource::Aws { name, .. } => {
+            let what = format!("`{name}` is on AWS, not on this host");
+            Err(MachineError::Refused { what, hint: None })
+        }
         Resource::Folder { path } => {
             let path = path.clone();
             spawn_blocking(move || remove_folder(&path)).await.unwrap_or(Err(MachineError::Cancelled))

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Timeout};
 
+pub mod aws;
+
 /// What the user wrote, after all checks; of a template with a `[matrix]`, one combination of its values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
@@ -21,6 +23,8 @@ pub struct Template {
     pub builders: Vec<Builder>,
     /// In the order of the file, without those whose `when` was false.
     pub provision: Vec<ProvisionEntry>,
+    /// In the order of the file.
+    pub publish: Vec<Publish>,
     /// Values of the variables marked `sensitive`. Everywhere else in the template they
     /// appear as placeholders, see [`crate::secret`].
     pub secrets: BTreeMap<String, crate::secret::Secret>,
@@ -52,6 +56,8 @@ pub struct Image {
 pub struct Base {
     pub bootstrap: Option<Bootstrap>,
     pub image: Option<ImageSource>,
+    /// For builders on AWS.
+    pub ami: Option<aws::AmiSource>,
 }
 
 /// `base.bootstrap`: a base made from an apt mirror.
@@ -159,6 +165,8 @@ pub enum CertificateAuthorities {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Builder {
     pub name: String,
+    /// Only built with when it is named. Default: false.
+    pub on_request: bool,
     pub table: BuilderTable,
 }
 
@@ -166,6 +174,19 @@ pub struct Builder {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum BuilderTable {
     Qemu(QemuTable),
+    // It is many times the size of the other.
+    AwsEbs(Box<aws::AwsEbsTable>),
+}
+
+impl BuilderTable {
+    /// Whether its image is a file on this host that publishers can read: qcow2 or raw.
+    #[must_use]
+    pub fn makes_a_disk(&self) -> bool {
+        match self {
+            Self::Qemu(qemu) => qemu.formats.iter().any(|format| [DiskFormat::Qcow2, DiskFormat::Raw].contains(format)),
+            Self::AwsEbs(_) => false,
+        }
+    }
 }
 
 /// `type = "qemu"`.
@@ -214,6 +235,29 @@ pub enum Accelerator {
     Auto,
     Kvm,
     Tcg,
+}
+
+/// One `[[publish]]`: where the files of a local build go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Publish {
+    /// `name`, or the type; unique in the template.
+    pub name: String,
+    /// Names of the builders whose images it publishes; empty: all that make a disk on this host, as qcow2 or raw.
+    pub only: BTreeSet<String>,
+    pub table: PublisherTable,
+}
+
+impl Publish {
+    #[must_use]
+    pub fn applies_to(&self, builder: &Builder) -> bool {
+        builder.table.makes_a_disk() && (self.only.is_empty() || self.only.contains(&builder.name))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum PublisherTable {
+    AwsAmi(aws::AwsAmiTable),
 }
 
 /// One `[[provision]]`, its parameters checked against the provisioner's definition.

@@ -121,7 +121,7 @@ fn a_full_template_is_read() {
     assert_eq!(template.network.ca, Some(CertificateAuthorities::Host));
     assert!(!template.network.keep);
     assert_eq!(template.builders.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["kvm", "qemu"]);
-    let BuilderTable::Qemu(kvm) = &template.builders[0].table;
+    let BuilderTable::Qemu(kvm) = &template.builders[0].table else { panic!("a machine of QEMU") };
     assert_eq!((kvm.cpus, kvm.memory, kvm.disk), (8, ByteSize(4 << 30), ByteSize(40 << 30)));
     assert_eq!((kvm.firmware, kvm.boot_timeout), (Firmware::Uefi, Timeout { seconds: 5400 }));
     assert_eq!(kvm.formats, [DiskFormat::Qcow2, DiskFormat::Raw]);
@@ -161,7 +161,7 @@ fn a_sensitive_value_is_nowhere_but_among_the_secrets() {
 #[test]
 fn what_is_left_out_has_a_default() {
     let template = good("[image]\nname = \"ds\"\nversion = \"1\"\n");
-    let Base { bootstrap: Some(bootstrap), image: None } = &template.base else { panic!("a bootstrap") };
+    let Base { bootstrap: Some(bootstrap), image: None, ami: None } = &template.base else { panic!("a bootstrap") };
     assert_eq!((bootstrap.distro, bootstrap.suite.as_str()), (Distro::Debian, "trixie"));
     assert_eq!(template.builders.len(), 1);
     assert_eq!(template.builders[0].name, "qemu");
@@ -394,7 +394,8 @@ fn a_given_value_leaves_the_combinations_that_have_it_under_their_names() {
     assert_eq!(narrowed("#! --var r=false").len(), 2);
     let one = "#! --var r=true\n#! --var set=small\n#! --var cpus=4";
     assert_eq!(narrowed(one), ["ds-r-small-numpy-pandas"]);
-    let BuilderTable::Qemu(qemu) = &all(&format!("{one}\n{MATRIX}"))[0].builders[0].table;
+    let templates = all(&format!("{one}\n{MATRIX}"));
+    let BuilderTable::Qemu(qemu) = &templates[0].builders[0].table else { panic!("a machine of QEMU") };
     assert_eq!(qemu.cpus, 4, "other variables are set as ever");
     let (templates, problems) = read(&format!("#! --var r=false\n#! --var set=Large set\n{MATRIX}"));
     assert_eq!(templates, []);

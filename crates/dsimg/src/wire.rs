@@ -1,17 +1,49 @@
-//! Which builders there are: the only file of this program that knows.
+//! Which builders there are: the only place of this program that knows.
+
+pub(crate) mod aws;
 
 use std::path::Path;
 
 use dsimg_download::ProxyEnvironment;
-use dsimg_machine::{Builder, MachineError, Resource, RunContext};
+use dsimg_machine::{Builder, MachineError, Publisher, Resource, RunContext};
 use dsimg_plan::Plan;
 use dsimg_qemu::{QemuBuilder, State};
-use dsimg_template::template::BuilderTable;
+use dsimg_template::template::{BuilderTable, Image, Publish, PublisherTable};
+
+use crate::failure::Failure;
 
 /// The builder that carries out the plan; relative paths in it start from the template's folder.
-pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEnvironment) -> Box<dyn Builder> {
+pub(crate) fn builder_for(
+    plan: &Plan,
+    template_folder: &Path,
+    proxies: &ProxyEnvironment,
+) -> Result<Box<dyn Builder>, Failure> {
     match &plan.machine {
-        BuilderTable::Qemu(_) => Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone())),
+        BuilderTable::Qemu(_) => Ok(Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone()))),
+        #[cfg(feature = "aws")]
+        BuilderTable::AwsEbs(_) => {
+            Ok(Box::new(dsimg_aws::AwsBuilder::new(template_folder).with_proxies(proxies.clone())))
+        }
+        #[cfg(not(feature = "aws"))]
+        BuilderTable::AwsEbs(_) => aws::absent(),
+    }
+}
+
+/// Where a finished image goes; what a publisher remembers between runs lies below `state`.
+///
+/// # Errors
+/// This program was built without it.
+pub(crate) fn publisher_for(publish: &Publish, image: &Image, state: &Path) -> Result<Box<dyn Publisher>, Failure> {
+    match &publish.table {
+        #[cfg(feature = "aws")]
+        PublisherTable::AwsAmi(table) => {
+            Ok(Box::new(dsimg_aws::AwsPublisher::new(table, state).of_image(&image.name, &image.version)))
+        }
+        #[cfg(not(feature = "aws"))]
+        PublisherTable::AwsAmi(_) => {
+            let _unused = (image, state);
+            aws::absent()
+        }
     }
 }
 
@@ -19,6 +51,7 @@ pub(crate) fn builder_for(plan: &Plan, template_folder: &Path, proxies: &ProxyEn
 pub(crate) fn memory_of(plan: &Plan) -> u64 {
     match &plan.machine {
         BuilderTable::Qemu(table) => table.memory.0 + dsimg_qemu::MEMORY_BESIDE_THE_GUESTS,
+        BuilderTable::AwsEbs(_) => 0,
     }
 }
 
@@ -29,6 +62,7 @@ pub(crate) fn memory_of(plan: &Plan) -> u64 {
 pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Folder { .. } | Resource::Process { .. } => QemuBuilder::new("").reclaim(left).await,
+        Resource::Aws { .. } => aws::reclaim(left).await,
     }
 }
 

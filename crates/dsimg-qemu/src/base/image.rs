@@ -45,7 +45,7 @@ pub(crate) async fn prepare(
     let made = workshop.path().join(DISK);
     make_qcow2(tools, &unpacked, &made, &disk, (&name, info.virtual_size), run).await?;
     let (_, sha256) = settle(&made, &run.cancel).await?;
-    let base = BaseImage { path: made, sha256, description: name, virtual_size: info.virtual_size, user };
+    let base = BaseImage { path: made, id: None, sha256, description: name, virtual_size: info.virtual_size, user };
     let base = place.publish(workshop, base)?;
     forget_download(&download, &file, run);
     Ok(base)

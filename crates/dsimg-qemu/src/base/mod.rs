@@ -6,6 +6,7 @@ mod inspect;
 mod store;
 mod unpack;
 
+pub(crate) use bootstrap::used::used_parts_of;
 pub(crate) use bootstrap::{needs as bootstrap_needs, remove_tree};
 
 use std::path::Path;
@@ -43,6 +44,10 @@ pub(crate) async fn prepare(
             };
             let access = Access::from_network(&network).or_environment(proxies);
             image::prepare(&source, access, tools, run).await
+        }
+        PlannedBase::Ami(_) => {
+            let what = "an AMI boots on AWS only".to_owned();
+            Err(MachineError::Refused { what, hint: None })
         }
     }
 }

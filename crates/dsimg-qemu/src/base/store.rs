@@ -149,6 +149,7 @@ mod tests {
     fn base() -> BaseImage {
         BaseImage {
             path: PathBuf::new(),
+            id: None,
             sha256: Digest::of_bytes(b"disk"),
             description: "a test".to_owned(),
             virtual_size: 4,

@@ -3,7 +3,7 @@ use std::process::Command;
 use dsimg_machine::{Builder, RemoteCommand};
 use dsimg_plan::Digest;
 use dsimg_plan::plan::PlannedBase;
-use dsimg_template::template::{Checksum, Image, ImageSource, Location, Network};
+use dsimg_template::template::{BuilderTable, Checksum, Image, ImageSource, Location, Network};
 use dsimg_template::units::Timeout;
 
 use super::*;
@@ -28,10 +28,12 @@ fn plan(machine: QemuTable) -> Plan {
             format: None,
             user: None,
         }),
+        user_data: None,
         cell: None,
         disk_key: Digest::of_bytes(b"disk"),
         disk_inputs: serde_json::Value::Null,
         network: Network::default(),
+        publish: Vec::new(),
         stages: Vec::new(),
     }
 }
@@ -45,7 +47,14 @@ fn base(run: &TestRun, content: &[u8]) -> BaseImage {
     let convert = Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&path).status();
     assert!(convert.unwrap().success());
     let sha256 = Digest::of_bytes(&std::fs::read(&path).unwrap());
-    BaseImage { path, sha256, description: "a test".to_owned(), virtual_size: 1 << 20, user: "debian".to_owned() }
+    BaseImage {
+        path,
+        id: None,
+        sha256,
+        description: "a test".to_owned(),
+        virtual_size: 1 << 20,
+        user: "debian".to_owned(),
+    }
 }
 
 fn small() -> QemuTable {
@@ -78,7 +87,7 @@ async fn a_boot_has_a_limit_and_watches_cancel() {
     sector[..2].copy_from_slice(&[0xeb, 0xfe]);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     let mut plan = plan(small());
-    let BuilderTable::Qemu(table) = &mut plan.machine;
+    let BuilderTable::Qemu(table) = &mut plan.machine else { unreachable!() };
     table.boot_timeout = Timeout { seconds: 1 };
     let mut machine = QemuBuilder::new("").boot(&base(&run, &sector), &plan, &run.context).await.unwrap();
     let Err(error) = machine.connect().await else { panic!("nobody can be there") };
@@ -165,7 +174,7 @@ async fn a_linux_boots_reboots_powers_off_and_becomes_an_image() {
     machine.wait_for_power_off().await.unwrap();
 
     let output = tempfile::tempdir().unwrap();
-    let artifacts = machine.write_image("test", output.path()).await.unwrap();
+    let artifacts = machine.write_image("test", output.path()).await.unwrap().files;
     let formats: Vec<_> = artifacts.iter().map(|artifact| artifact.format.as_str()).collect();
     assert_eq!(formats, ["qcow2", "vmdk", "vhdx"]);
     assert!(artifacts.iter().all(|artifact| artifact.virtual_size == qemu_table().disk.0));

@@ -114,7 +114,7 @@ async fn look_into(
     (store, listing, checkpoint): (&Store, &Listing, &Checkpoint),
     run: &RunContext,
 ) -> Result<(), Failure> {
-    let builder = wire::builder_for(plan, folder, &environment::proxies());
+    let builder = wire::builder_for(plan, folder, &environment::proxies())?;
     let memory = builder.memory_fit(plan, run).await?;
     let place = (listing, checkpoint);
     let opened = open_checkpoint((builder.as_ref(), plan), store, place, memory.as_ref(), run).await?;

@@ -22,7 +22,8 @@ for bodies in "" bodies; do
     "$program" serve $bodies >"$work/port" &
     server=$!
     until [[ -s $work/port ]]; do sleep 0.1; done
-    export AWS_ENDPOINT_URL=http://127.0.0.1:$(<"$work/port")
+    AWS_ENDPOINT_URL=http://127.0.0.1:$(<"$work/port")
+    export AWS_ENDPOINT_URL
     for _ in 1 2 3; do
         "$program" hash "$work/disk"
         rm -rf "$work/state"

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),
     ("qemu", &["template", "plan", "machine", "ssh", "download"]),
-    ("aws", &["template", "plan", "machine", "ssh"]),
+    ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
     ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint"]),
     ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint"]),

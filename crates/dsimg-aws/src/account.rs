@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 
 use dsimg_template::template::aws::AwsAccount;
 
@@ -55,7 +56,7 @@ impl Account {
         Self {
             region: account.region.clone(),
             profile: account.profile.clone(),
-            ec2: aws_sdk_ec2::Client::new(&config),
+            ec2: aws_sdk_ec2::Client::from_conf(control_config(&config)),
             ebs: aws_sdk_ebs::Client::from_conf(block_config(&config)),
             kms: aws_sdk_kms::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
@@ -63,6 +64,13 @@ impl Account {
             config,
         }
     }
+}
+
+/// The SDK lets all clients of a process share one store of repeats, which several builds at a time would use up while
+/// AWS is busy. How often each call is repeated is limited anyway.
+fn control_config(config: &SdkConfig) -> aws_sdk_ec2::Config {
+    let partition = RetryPartition::custom("dsimg").token_bucket(TokenBucket::unlimited()).build();
+    aws_sdk_ec2::config::Builder::from(config).retry_partition(partition).build()
 }
 
 /// From outside AWS, some puts of blocks connect and are never answered (awslabs/coldsnap#437). They are tried again

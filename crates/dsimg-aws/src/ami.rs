@@ -39,12 +39,6 @@ pub(crate) struct AmiJob<'a> {
     pub(crate) source: Option<String>,
 }
 
-/// What an AMI is called where the template does not say, with only what names of AMIs may have.
-pub(crate) fn default_name(image: &str, version: &str) -> String {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "()[] ./-'@_".contains(letter);
-    format!("{image}-{version}").chars().map(|letter| if allowed(letter) { letter } else { '-' }).collect()
-}
-
 /// Nobody pays for a build that ends at a name which is taken: asked before anything is made, in all regions.
 ///
 /// # Errors

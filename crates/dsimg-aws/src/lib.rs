@@ -1,15 +1,42 @@
 //! A builder on EC2, and the publishing of a local disk as an AMI. The only crate that links an AWS SDK.
 
+mod access;
 mod account;
 mod ami;
+mod attempts;
+mod builder;
+mod caller;
+mod capacity;
+mod checkpoint;
+mod console;
 mod custody;
+mod door;
 mod encryption;
 mod failure;
+mod image;
 mod kept;
+mod launch;
+mod leftovers;
+mod machine;
+mod marks;
+mod pace;
 mod patience;
+mod place;
+mod policy;
+mod prepared;
 mod publisher;
+mod reach;
+mod reclaim;
+mod remove;
+mod source;
+mod start;
 mod tags;
 mod upload;
+mod user_data;
+mod watch;
 
+pub use builder::AwsBuilder;
 pub use kept::everything as kept_resources;
+pub use leftovers::{Leftover, leftovers, remove};
+pub use policy::policy_for;
 pub use publisher::AwsPublisher;

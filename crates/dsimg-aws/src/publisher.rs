@@ -137,7 +137,7 @@ impl AwsPublisher {
         AmiJob {
             account,
             table,
-            name: table.name.clone().unwrap_or_else(|| ami::default_name(name, version)),
+            name: table.name_for(name, version),
             description: table.description.clone(),
             tags: self.table.tags.clone().into_iter().chain(table.tags.clone()).chain(own).collect(),
             source: None,

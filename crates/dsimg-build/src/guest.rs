@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dsimg_machine::session::NoOutput;
-use dsimg_machine::{ExitStatus, Machine, MachineError, OutputSink, RemoteCommand, RunContext, Session, SessionError};
+use dsimg_machine::{
+    ExitStatus, Machine, MachineError, Off, OutputSink, RemoteCommand, RunContext, Session, SessionError,
+};
 
 use crate::error::BuildError;
 use crate::prepare::Preparation;
@@ -63,6 +65,14 @@ impl<'a> Guest<'a> {
     /// The guest does not take it.
     pub(crate) async fn bring(&self, archive: &Path, to: &str) -> Result<(), BuildError> {
         until_cancelled(self.run, self.machine.bring(self.session(), archive, to)).await
+    }
+
+    /// How the guest is to go off at the end of the last stage, which may begin now.
+    ///
+    /// # Errors
+    /// The machine's place does not let it.
+    pub(crate) async fn before_last_stage(&self) -> Result<Off, BuildError> {
+        until_cancelled(self.run, self.machine.before_last_stage()).await
     }
 
     /// Runs a command to its end. Where it may reboot the machine, a lost connection is no failure:

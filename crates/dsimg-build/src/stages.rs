@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dsimg_machine::event::OutputStream;
-use dsimg_machine::{Event, ExitStatus, MachineError, OutputSink, RemoteCommand, RunContext, SessionError};
+use dsimg_machine::{Event, ExitStatus, MachineError, Off, OutputSink, RemoteCommand, RunContext, SessionError};
 use dsimg_plan::make::GUEST_FOLDER;
 use dsimg_plan::parameters::quote;
 use dsimg_plan::{Stage, Step};
@@ -114,10 +114,11 @@ pub(crate) async fn run_last_stage(
     guest: &mut Guest<'_>,
     setting: StageSetting<'_>,
 ) -> Result<(), BuildError> {
+    let off = guest.before_last_stage().await?;
     put_stage_files(stage, Which::All, guest, setting).await?;
     for step in &stage.steps {
         let Step::Run { script, timeout, .. } = step else { continue };
-        let command = last_command(script, timeout.as_duration());
+        let command = last_command(script, off, timeout.as_duration());
         run_with_retries(stage, script, &command, 0, false, guest, setting.run).await?;
     }
     Ok(())
@@ -131,11 +132,15 @@ fn script_command(script: &str, timeout: Duration) -> RemoteCommand {
 /// Like [`script_command`], and on success the machine goes off a moment after the status is sent.
 /// `--force` leaves out the stopping of services, which would write logs and seeds once more;
 /// file systems are unmounted all the same.
-fn last_command(script: &str, timeout: Duration) -> RemoteCommand {
+fn last_command(script: &str, off: Off, timeout: Duration) -> RemoteCommand {
+    let order = match off {
+        Off::Power => "poweroff",
+        Off::Halt => "halt",
+    };
     let text = |name: &str| {
         format!(
             "bash {name} || exit; sync; \
-             setsid bash -c 'sleep 0.1; systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+             setsid bash -c 'sleep 0.1; systemctl {order} --force' </dev/null >/dev/null 2>&1 &"
         )
     };
     in_folder_of(script, text).with_timeout(timeout)
@@ -270,6 +275,13 @@ mod tests {
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines.last().unwrap(), "without an end");
         assert_eq!(lines[0], "line 81");
+    }
+
+    #[test]
+    fn the_last_stage_ends_as_the_machine_wants_it() {
+        let ends = |off| last_command("/run/dsimg/stage-9/clean.sh", off, Duration::from_secs(5)).argv[2].clone();
+        assert!(ends(Off::Power).contains("systemctl poweroff --force"));
+        assert!(ends(Off::Halt).contains("systemctl halt --force"));
     }
 
     #[test]

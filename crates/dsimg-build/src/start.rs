@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dsimg_checkpoint::{Checkpoint, Draft, Hold, Listing, StageLock, Store, StoreError};
 use dsimg_machine::checkpoint::MEMORY;
-use dsimg_machine::{BaseImage, Builder, Machine, MemoryFit, RunContext, SavedMachine, Session};
+use dsimg_machine::{BaseImage, Builder, Machine, MachineError, MemoryFit, RunContext, SavedMachine, Session};
 use dsimg_plan::{Digest, Plan};
 use dsimg_template::secret;
 use tokio::task::spawn_blocking;
@@ -115,6 +115,11 @@ fn after_failure(
             if !only_memory || store.drop_memory(checkpoint).is_err() {
                 store.set_aside(&damage.id)?;
             }
+            Ok(with_memory)
+        }
+        BuildError::Machine(MachineError::Missing { what }) => {
+            run.warn(format!("{what}; the checkpoint is set aside, and what it held is made anew"));
+            store.set_aside(&checkpoint.id)?;
             Ok(with_memory)
         }
         error if error.is_cancelled() || !with_memory => Err(error),

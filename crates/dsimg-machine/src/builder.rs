@@ -95,6 +95,12 @@ pub trait Machine: Send + Sync {
     /// `None` while it runs.
     async fn trouble(&self) -> Option<String>;
 
+    /// Called before the last stage, which ends with the guest off: readies the place for that, and says how the guest
+    /// is to go off.
+    async fn before_last_stage(&self) -> Result<Off, MachineError> {
+        Ok(Off::Power)
+    }
+
     /// Waits until the guest, which was told to power off, is off; a guest that is killed instead is an error.
     async fn wait_for_power_off(&mut self) -> Result<(), MachineError>;
 
@@ -104,6 +110,16 @@ pub trait Machine: Send + Sync {
 
     /// The only normal end, whatever state it is in: nothing of the machine is left. `Drop` kills what is left.
     async fn stop(self: Box<Self>) -> Result<(), MachineError>;
+}
+
+/// How a guest goes off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Off {
+    #[default]
+    Power,
+    /// File systems are unmounted and the processors stop, and the machine stays on: where one that powers off is gone
+    /// with its disk.
+    Halt,
 }
 
 /// An exact base image, on this host or named by a file on it.

@@ -19,6 +19,9 @@ pub enum MachineError {
     /// The machine did not come up, or went away; with the last lines of its console.
     #[error("{what}")]
     Machine { what: String, hint: Option<String>, console: String },
+    /// What a saved machine stands on is not there any more: it is made anew from what is before it.
+    #[error("{what}")]
+    Missing { what: String },
     #[error("{action} {}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -57,7 +60,7 @@ impl MachineError {
             | Self::Refused { hint, .. }
             | Self::TryAgain { hint, .. }
             | Self::Machine { hint, .. } => hint.as_deref(),
-            Self::File { .. } | Self::Session(_) | Self::Cancelled => None,
+            Self::Missing { .. } | Self::File { .. } | Self::Session(_) | Self::Cancelled => None,
         }
     }
 }

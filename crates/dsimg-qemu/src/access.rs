@@ -79,6 +79,7 @@ impl Access {
             key: self.key.clone(),
             host_key: self.host_key.public(),
             elevate: self.user != "root",
+            via: None,
         }
     }
 }

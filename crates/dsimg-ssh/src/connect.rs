@@ -8,8 +8,9 @@ use std::time::Duration;
 use dsimg_machine::SessionError;
 use russh::client::{self, AuthResult, DisconnectReason};
 use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Disconnect, kex};
-use tokio::net::TcpStream;
+use russh::{ChannelStream, Disconnect, kex};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
 
 use crate::key::{HostKey, TemporaryKey, fingerprint};
@@ -32,6 +33,20 @@ pub struct SshTarget {
     pub host_key: HostKey,
     /// Commands go through `sudo -n`, for a user that is not root.
     pub elevate: bool,
+    /// The host that reaches `address`, where this one does not.
+    pub via: Option<Bastion>,
+}
+
+/// A host between: it is logged in to, and asked to connect on.
+#[derive(Debug, Clone)]
+pub struct Bastion {
+    /// Name or address.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub key: TemporaryKey,
+    /// The only host key that is taken.
+    pub host_key: HostKey,
 }
 
 /// How far a connection came that did not come about.
@@ -46,6 +61,17 @@ pub(crate) enum NotConnected {
 }
 
 impl NotConnected {
+    /// The same of the host between.
+    fn of_bastion(self, host: &str) -> Self {
+        match self {
+            Self::NotYet(why) => Self::NotYet(format!("bastion {host}: {why}")),
+            Self::LoginRefused(why) => Self::LoginRefused(format!("bastion {host}: {why}")),
+            Self::WrongHostKey { expected, got } => {
+                Self::WrongHostKey { expected, got: format!("{got} from the bastion {host}") }
+            }
+        }
+    }
+
     pub(crate) fn into_error(self, user: &str) -> SessionError {
         match self {
             Self::NotYet(why) => SessionError::Lost { why },
@@ -59,7 +85,14 @@ impl NotConnected {
 pub(crate) struct Link {
     handle: client::Handle<Guard>,
     end: End,
-    _socket: HangUp,
+    /// What it goes over; ends with it.
+    _below: Below,
+}
+
+#[allow(dead_code, reason = "held until the connection is dropped")]
+enum Below {
+    Socket(HangUp),
+    Bastion(Box<Link>),
 }
 
 /// What a connection is for: how much may come in on a channel before it is read.
@@ -73,17 +106,42 @@ pub(crate) enum Use {
 
 /// Connects, waits `banner_limit` for the server to speak, checks its key, and logs in.
 pub(crate) async fn connect(target: &SshTarget, banner_limit: Duration, purpose: Use) -> Result<Link, NotConnected> {
-    let stream = dial(target.address).await?;
-    let (stream, socket) = HangUp::of(stream).map_err(|error| NotConnected::NotYet(error.to_string()))?;
-    wait_for_banner(&stream, banner_limit).await?;
     let end = End::default();
     let guard = Guard { expected: target.host_key.clone(), end: end.clone() };
-    let mut handle = shake_hands(stream, guard, purpose).await?;
-    log_in(&mut handle, target, &end).await?;
-    Ok(Link { handle, end, _socket: socket })
+    let (mut handle, below) = match &target.via {
+        None => {
+            let (stream, socket) = dial(target.address, banner_limit).await?;
+            (shake_hands(stream, guard, purpose).await?, Below::Socket(socket))
+        }
+        Some(bastion) => {
+            let link = reach(bastion, banner_limit).await.map_err(|error| error.of_bastion(&bastion.host))?;
+            let stream = link.connect_on(target.address).await?;
+            (shake_hands(stream, guard, purpose).await?, Below::Bastion(Box::new(link)))
+        }
+    };
+    log_in(&mut handle, &target.user, &target.key, &end).await?;
+    Ok(Link { handle, end, _below: below })
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, NotConnected> {
+/// Logs in to the host between.
+async fn reach(bastion: &Bastion, banner_limit: Duration) -> Result<Link, NotConnected> {
+    let (stream, socket) = dial((bastion.host.as_str(), bastion.port), banner_limit).await?;
+    let end = End::default();
+    let guard = Guard { expected: bastion.host_key.clone(), end: end.clone() };
+    let mut handle = shake_hands(stream, guard, Use::Commands).await?;
+    log_in(&mut handle, &bastion.user, &bastion.key, &end).await?;
+    Ok(Link { handle, end, _below: Below::Socket(socket) })
+}
+
+/// A connection to somebody who speaks.
+async fn dial(address: impl ToSocketAddrs, banner_limit: Duration) -> Result<(TcpStream, HangUp), NotConnected> {
+    let stream = open(address).await?;
+    let (stream, socket) = HangUp::of(stream).map_err(|error| NotConnected::NotYet(error.to_string()))?;
+    wait_for_banner(&stream, banner_limit).await?;
+    Ok((stream, socket))
+}
+
+async fn open(address: impl ToSocketAddrs) -> Result<TcpStream, NotConnected> {
     match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -104,7 +162,10 @@ async fn wait_for_banner(stream: &TcpStream, limit: Duration) -> Result<(), NotC
     }
 }
 
-async fn shake_hands(stream: TcpStream, guard: Guard, purpose: Use) -> Result<client::Handle<Guard>, NotConnected> {
+async fn shake_hands<S>(stream: S, guard: Guard, purpose: Use) -> Result<client::Handle<Guard>, NotConnected>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let config = Arc::new(config(purpose));
     match timeout(HANDSHAKE_LIMIT, client::connect_stream(config, stream, guard)).await {
         Ok(Ok(handle)) => Ok(handle),
@@ -117,9 +178,14 @@ async fn shake_hands(stream: TcpStream, guard: Guard, purpose: Use) -> Result<cl
     }
 }
 
-async fn log_in(handle: &mut client::Handle<Guard>, target: &SshTarget, end: &End) -> Result<(), NotConnected> {
-    let key = PrivateKeyWithHashAlg::new(target.key.private(), None);
-    match timeout(LOGIN_LIMIT, handle.authenticate_publickey(target.user.as_str(), key)).await {
+async fn log_in(
+    handle: &mut client::Handle<Guard>,
+    user: &str,
+    key: &TemporaryKey,
+    end: &End,
+) -> Result<(), NotConnected> {
+    let key = PrivateKeyWithHashAlg::new(key.private(), None);
+    match timeout(LOGIN_LIMIT, handle.authenticate_publickey(user, key)).await {
         Ok(Ok(AuthResult::Success)) => Ok(()),
         // russh says the same of a refusal and of a connection that ended; only the first names other methods.
         Ok(Ok(AuthResult::Failure { remaining_methods, .. })) if remaining_methods.is_empty() && handle.is_closed() => {
@@ -176,6 +242,23 @@ impl Link {
             Err(_) => {
                 let why = format!("its sshd opened no channel within {} s", OPEN_LIMIT.as_secs());
                 Err(SessionError::Lost { why })
+            }
+        }
+    }
+
+    /// Asks this host for a connection to another one; nobody there is told apart from a refusal by it.
+    async fn connect_on(&self, to: SocketAddr) -> Result<ChannelStream<client::Msg>, NotConnected> {
+        let (host, port) = (to.ip().to_string(), u32::from(to.port()));
+        match timeout(OPEN_LIMIT, self.handle.channel_open_direct_tcpip(host, port, "127.0.0.1", 0)).await {
+            Ok(Ok(channel)) => Ok(channel.into_stream()),
+            Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
+                let reason = describe_open_failure(&reason);
+                Err(NotConnected::NotYet(format!("the bastion opened no connection to {to}: {reason}")))
+            }
+            Ok(Err(_)) => Err(NotConnected::NotYet(format!("the bastion's connection ended: {}", self.end.why()))),
+            Err(_) => {
+                let limit = OPEN_LIMIT.as_secs();
+                Err(NotConnected::NotYet(format!("the bastion opened no connection to {to} within {limit} s")))
             }
         }
     }

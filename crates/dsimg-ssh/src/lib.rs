@@ -15,7 +15,7 @@ mod ready;
 mod session;
 mod transfer;
 
-pub use connect::SshTarget;
+pub use connect::{Bastion, SshTarget};
 pub use key::{HostKey, TemporaryKey};
 pub use ready::{NotReady, wait_until_ready};
 pub use session::SshSession;

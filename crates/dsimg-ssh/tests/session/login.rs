@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use dsimg_machine::{RemoteCommand, SessionError};
-use dsimg_ssh::{NotReady, SshSession, SshTarget, TemporaryKey, wait_until_ready};
+use dsimg_ssh::{Bastion, NotReady, SshSession, SshTarget, TemporaryKey, wait_until_ready};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ async fn wait(target: &SshTarget, seconds: u64) -> Result<SshSession, NotReady> 
 
 fn target_at(address: SocketAddr) -> SshTarget {
     let (key, host_key) = (TemporaryKey::generate(), TemporaryKey::generate().public());
-    SshTarget { address, user: "debian".to_owned(), key, host_key, elevate: true }
+    SshTarget { address, user: "debian".to_owned(), key, host_key, elevate: true, via: None }
 }
 
 #[tokio::test]
@@ -128,4 +128,43 @@ async fn a_death_and_a_cancel_end_the_waiting_at_once() {
     });
     assert!(matches!(outcome, Err(NotReady::Cancelled)));
     assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+/// Over one sshd to another.
+fn through(bastion: &Sshd, machine: &Sshd) -> SshTarget {
+    let (host, port) = (bastion.address.ip().to_string(), bastion.address.port());
+    let login = bastion.target();
+    let via = Bastion { host, port, user: login.user, key: login.key, host_key: login.host_key };
+    SshTarget { via: Some(via), ..machine.target() }
+}
+
+#[tokio::test]
+async fn a_machine_behind_a_bastion_gives_a_session() {
+    let (bastion, machine) = (Sshd::start(), Sshd::start());
+    let session = wait(&through(&bastion, &machine), 20).await.unwrap();
+    assert_eq!(exec(&session, &RemoteCommand::new(["echo", "hello"])).await.unwrap().1, "hello\n");
+    assert_eq!((bastion.count(), machine.count()), (1, 1));
+    // Bytes in number, and the way back of both when it ends.
+    let much = exec(&session, &RemoteCommand::bash("head -c 3000000 /dev/zero | tr '\\0' x")).await.unwrap().1;
+    assert_eq!(much.len(), 3_000_000);
+    dsimg_machine::Session::close(Box::new(session)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bastion_is_checked_like_a_machine() {
+    let (bastion, machine) = (Sshd::start(), Sshd::start());
+    let mut target = through(&bastion, &machine);
+    target.via.as_mut().unwrap().host_key = TemporaryKey::generate().public();
+    let Err(NotReady::Session(SessionError::HostKey { got, .. })) = wait(&target, 20).await else {
+        panic!("the wrong key was taken");
+    };
+    assert!(got.ends_with("from the bastion 127.0.0.1"), "{got}");
+    assert_eq!(machine.count(), 0);
+
+    let mut target = through(&bastion, &machine);
+    target.host_key = TemporaryKey::generate().public();
+    let Err(NotReady::Session(SessionError::HostKey { got, .. })) = wait(&target, 20).await else {
+        panic!("the wrong key was taken");
+    };
+    assert_eq!(got, machine.host_key.public().fingerprint());
 }

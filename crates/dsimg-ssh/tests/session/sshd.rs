@@ -66,6 +66,7 @@ impl Sshd {
             key: self.key.clone(),
             host_key: self.host_key.public(),
             elevate: false,
+            via: None,
         }
     }
 

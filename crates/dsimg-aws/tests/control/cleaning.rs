@@ -1,0 +1,102 @@
+//! Builds that die, are cancelled, or belong to somebody else.
+
+use std::time::Duration;
+
+use dsimg_aws::{AwsBuilder, leftovers, remove};
+use dsimg_machine::{AwsKind, Builder, MachineError};
+use serde_json::json;
+
+use crate::build::{TestRun, build, plan, table};
+use crate::rig;
+
+/// As a process that is killed: nothing of it goes on.
+async fn killed_after(milliseconds: u64, run: &TestRun) {
+    let plan = plan(table());
+    let build = build(&plan, run);
+    let _killed = tokio::time::timeout(Duration::from_millis(milliseconds), build).await;
+}
+
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn a_build_that_is_killed_at_any_moment_is_cleaned_up_after() {
+    for step in 0..30 {
+        rig::reset();
+        let run = TestRun::new(&format!("killed-{step}"));
+        killed_after(step * 20, &run).await;
+        // A call that was under way may still have its effect.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        run.reclaim().await;
+        let alive = rig::alive();
+        let images = alive.get("images").map_or(0, Vec::len);
+        let others: Vec<_> = alive.keys().filter(|kind| !["images", "snapshots"].contains(&kind.as_str())).collect();
+        assert!(others.is_empty() && images <= 1, "killed after {} ms: {alive:?}", step * 20);
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn a_cancel_cleans_up_before_it_returns() {
+    for step in 0..20 {
+        rig::reset();
+        rig::control("POST", "settings", &json!({"pending": 0.2, "image": 0.2}));
+        let run = TestRun::new(&format!("cancelled-{step}"));
+        let cancel = run.context.cancel.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(step * 40)).await;
+            cancel.cancel();
+        });
+        let built = build(&plan(table()), &run).await;
+        rig::control("POST", "settings", &json!({"pending": 0, "image": 0}));
+        let mut alive = rig::alive();
+        let images = alive.remove("images").unwrap_or_default();
+        alive.remove("snapshots");
+        assert!(
+            alive.is_empty() && images.len() == usize::from(built.is_ok()),
+            "{step}: {alive:?} {images:?} {built:?}"
+        );
+        assert!(matches!(built, Ok(_) | Err(MachineError::Cancelled)), "{step}: {built:?}");
+        assert!(run.left().is_empty(), "{step}: {:?}", run.left());
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn leftovers_are_told_with_their_build_and_only_they_are_removed() {
+    rig::reset();
+    rig::ec2("CreateSecurityGroup", &[("GroupName", "somebody-else"), ("GroupDescription", "x")]);
+    let (run, plan) = (TestRun::new("left"), plan(table()));
+    let builder = AwsBuilder::new("");
+    builder.check_ready(&plan, &run.context).await.unwrap();
+    let base = builder.prepare_base(&plan.base, &plan.network, &run.context).await.unwrap();
+    drop(builder.boot(&base, &plan, &run.context).await.unwrap());
+
+    let account = table().account;
+    let found = leftovers(&account).await.unwrap();
+    let kinds: Vec<_> = found.iter().map(|left| left.kind).collect();
+    assert_eq!(kinds, [AwsKind::Instance, AwsKind::Volume, AwsKind::SecurityGroup, AwsKind::KeyPair]);
+    let now = jiff::Timestamp::now();
+    for left in &found {
+        assert_eq!((left.build.as_deref(), left.name.as_str()), (Some("left"), "dsimg-left-aws-1"), "{left:?}");
+        assert!(left.may_be_in_use(now) && left.made.is_some_and(|made| made <= now), "{left:?}");
+        let hours = left.until.unwrap().duration_since(now).as_hours();
+        assert!((7..=8).contains(&hours), "{left:?}");
+    }
+    for left in &found {
+        remove(&account, left).await.unwrap();
+        remove(&account, left).await.unwrap();
+    }
+    assert_eq!(leftovers(&account).await.unwrap(), []);
+    let alive = rig::alive();
+    assert_eq!((alive.len(), alive["security_groups"].len()), (1, 1), "{alive:?}");
+}
+
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn a_group_that_is_in_use_for_a_while_is_deleted_then() {
+    rig::reset();
+    let violation = json!({"count": 3, "code": "DependencyViolation", "status": 400});
+    rig::fault("DeleteSecurityGroup", "error", violation);
+    let run = TestRun::new("in-use");
+    build(&plan(table()), &run).await.unwrap();
+    assert!(!rig::alive().contains_key("security_groups") && run.left().is_empty());
+}

@@ -2,8 +2,10 @@
 
 pub mod freeze;
 pub mod inspect;
+pub mod lock;
 pub mod manifest;
 pub mod outputs;
 
 pub use freeze::{Frozen, attribute, parse_frozen};
+pub use lock::{Lock, LockFile};
 pub use manifest::{Manifest, ManifestError, Package};

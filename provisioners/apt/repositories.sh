@@ -33,6 +33,7 @@ add_repository() { # INDEX
   install -d -m 755 "$KEYRINGS" "$SOURCES" "$APT_WORK"
   keyring=$(place_key "$i") || exit 1
   components=${repositories_components[i]//$'\n'/ }
+  release_source "$SOURCES/$name.sources"
   {
     printf 'Types: deb\nURIs: %s\nSuites: %s\n' "${repositories_uri[i]}" "$suite"
     [[ $suite == */ ]] || printf 'Components: %s\n' "${components:-main}"
@@ -70,7 +71,7 @@ place_key() { # INDEX
 # apt's own downloader is there wherever apt is, and uses the build's proxy and certificates.
 download_key() { # URL FILE NAME
   rm -f "$2"
-  if ! /usr/lib/apt/apt-helper -o Acquire::Retries=3 download-file "$1" "$2" >"$APT_WORK/log" 2>&1; then
+  if ! /usr/lib/apt/apt-helper -o Acquire::Retries=3 download-file "$(through_mirror file "$1")" "$2" >"$APT_WORK/log" 2>&1; then
     sed 's/^/  /' "$APT_WORK/log" >&2
     explain_network_failure "$APT_WORK/log" apt || true
     fail "cannot download the key of repository \`$3\` from \`$1\`"
@@ -175,6 +176,7 @@ remove_passing_repositories() {
   local i
   for ((i = 0; i < repositories_count; i++)); do
     [[ ${repositories_keep[i]} == false ]] || continue
+    release_source "$SOURCES/${repositories_name[i]}.sources"
     rm -f "$SOURCES/${repositories_name[i]}.sources" "$KEYRINGS/${repositories_name[i]}."{asc,gpg}
     say "repository ${repositories_name[i]} is taken out again"
   done

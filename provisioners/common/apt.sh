@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# apt as a build uses it. Sourced; needs bash, messages.sh, network.sh and locks.sh.
+# apt as a build uses it. Sourced; needs bash, messages.sh, network.sh, mirror.sh and locks.sh.
 #
 #   begin_package_work SECONDS   waits for the locks, keeps services from starting (undone when the script ends)
 #   refresh_package_lists        apt-get update, where the lists don't fit the sources any more
@@ -110,6 +110,7 @@ sources_state() {
 # when the sources changed, or when the lists are gone.
 refresh_package_lists() {
   local stamp=$APT_WORK/lists-read state
+  lead_sources_through_mirror
   state=$(sources_state)
   if [[ -n $(find "$stamp" -mmin -60 2>/dev/null) && $(<"$stamp") == "$state" ]] &&
     compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then

@@ -55,19 +55,19 @@ keep_certificates() {
 
 keep_mirrors() {
   local file target
-  for file in /run/dsimg/apt/*; do
+  for file in /run/dsimg/apt-mirror/*; do
     target=/etc/apt/sources.list.d/${file##*/}
     [[ ${file##*/} != sources.list ]] || target=/etc/apt/sources.list
     cat "$file" >"$target"
     say "kept the apt mirror in $target"
   done
-  if [[ -n ${PIP_INDEX_URL:-} ]]; then
-    printf '[global]\nindex-url = %s\n' "$PIP_INDEX_URL" >/etc/pip.conf
+  if [[ -n ${DSIMG_KEEP_PIP:-} ]]; then
+    printf '[global]\nindex-url = %s\n' "$DSIMG_KEEP_PIP" >/etc/pip.conf
     say 'kept the Python index in /etc/pip.conf'
   fi
-  if [[ -n ${DSIMG_CRAN:-} && -d /etc/R ]]; then
+  if [[ -n ${DSIMG_KEEP_CRAN:-} && -d /etc/R ]]; then
     sed -i '/# kept by dsimg$/d' /etc/R/Rprofile.site 2>/dev/null || true
-    printf 'options(repos = c(CRAN = "%s")) # kept by dsimg\n' "$DSIMG_CRAN" >>/etc/R/Rprofile.site
+    printf 'options(repos = c(CRAN = "%s")) # kept by dsimg\n' "$DSIMG_KEEP_CRAN" >>/etc/R/Rprofile.site
     say 'kept the R repository in /etc/R/Rprofile.site'
   fi
 }

@@ -3,6 +3,7 @@
 set -euo pipefail
 . common/messages.sh
 . common/network.sh
+. common/mirror.sh
 . ./params.sh
 
 uv=$DSIMG_TOOLS/uv
@@ -47,8 +48,12 @@ set_up_uv() {
   # Without certificates from the template, those that the machine trusts, if it has any.
   if [[ -z ${SSL_CERT_FILE:-} && -s /etc/ssl/certs/ca-certificates.crt ]]; then export UV_SYSTEM_CERTS=1; fi
   # By environment: an address may hold a password, and the command line is for all to see.
-  if [[ -n $index ]]; then export UV_DEFAULT_INDEX=$index; fi
-  if ((${#extra_indexes[@]})); then export UV_INDEX="${extra_indexes[*]}"; fi
+  if [[ -n $index ]]; then UV_DEFAULT_INDEX=$(through_mirror pypi "$index") && export UV_DEFAULT_INDEX; fi
+  if ((${#extra_indexes[@]})); then
+    local extra served=()
+    for extra in "${extra_indexes[@]}"; do served+=("$(through_mirror pypi "$extra")"); done
+    export UV_INDEX="${served[*]}"
+  fi
 }
 
 # The number of the file system that holds the path, or will.

@@ -29,8 +29,10 @@ plan_build() {
   [[ -e $work/debian ]] || : >"$work/debian"
   printf '%s\n' "${github[@]}" >"$work/github"
   mkdir -p "$work/src"
-  export DSIMG_REPOSITORY=${repo%/} DSIMG_BINARIES=$binaries
-  export DSIMG_BIOCONDUCTOR=${bioconductor_mirror%/} DSIMG_GITHUB=$github_archive
+  DSIMG_REPOSITORY=$(through_mirror cran "${repo%/}")
+  DSIMG_BIOCONDUCTOR=$(through_mirror cran "${bioconductor_mirror%/}")
+  DSIMG_GITHUB=$(through_mirror file "$github_archive")
+  export DSIMG_REPOSITORY DSIMG_BIOCONDUCTOR DSIMG_GITHUB DSIMG_BINARIES=$binaries
   if ! logged run_r plan.R; then
     explain_network_failure "$work/log" cran || true
     exit 1
@@ -106,7 +108,8 @@ restore_lock() {
   [[ -n $renv_lock ]] || return 0
   have_renv
   install_compilers_for_lock
-  local repo=${repository:-${DSIMG_CRAN:-}}
+  local repo=${repository:-${DSIMG_CRAN:-${DSIMG_MIRROR:+https://cloud.r-project.org}}}
+  repo=$(through_mirror cran "$repo")
   export DSIMG_WORK=$work DSIMG_LIBRARY=$library
   export RENV_PATHS_ROOT=$work/renv RENV_CONFIG_CACHE_ENABLED=FALSE RENV_CONFIG_SANDBOX_ENABLED=FALSE
   export RENV_CONFIG_PAK_ENABLED=FALSE RENV_CONFIG_SYSREQS_CHECK_ENABLED=FALSE MAKEFLAGS=-j$jobs
@@ -128,7 +131,7 @@ have_renv() {
     say 'to read the lock, from Debian: r-cran-renv'
     apt_get install -- r-cran-renv
   else
-    DSIMG_RENV_LIBRARY=$work/renv-library DSIMG_REPOSITORY=${repository:-${DSIMG_CRAN:-https://cloud.r-project.org}} \
+    DSIMG_RENV_LIBRARY=$work/renv-library DSIMG_REPOSITORY=$(through_mirror cran "${repository:-${DSIMG_CRAN:-https://cloud.r-project.org}}") \
       run_r -e 'install.packages("renv", Sys.getenv("DSIMG_RENV_LIBRARY"), Sys.getenv("DSIMG_REPOSITORY"))'
   fi
 }

@@ -3,6 +3,7 @@
 set -euo pipefail
 . common/messages.sh
 . common/network.sh
+. common/mirror.sh
 . common/locks.sh
 . common/apt.sh
 . ./params.sh

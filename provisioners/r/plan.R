@@ -31,6 +31,9 @@ fail <- function(message, hint = NULL) {
   quit(status = 1)
 }
 
+# An address as the template has it, not as dsimg serves it.
+shown <- function(url) sub("^http://[^/]+/(cran|file)/(https?)/", "\\2://", url)
+
 read_words <- function(file, columns) {
   path <- file.path(work, file)
   if (!file.exists(path) || file.size(path) == 0) {
@@ -65,10 +68,10 @@ read_repositories <- function(contribs) {
     found <- tryCatch(
       withCallingHandlers(available.packages(contrib, filters = c("R_version", "OS_type", "duplicates"),
         ignore_repo_cache = TRUE), warning = note),
-      error = function(problem) fail(sprintf("cannot read the index of `%s`: %s", contrib, conditionMessage(problem))))
+      error = function(problem) fail(sprintf("cannot read the index of `%s`: %s", shown(contrib), conditionMessage(problem))))
     # A mirror may leave out Bioconductor's data packages.
     if (nrow(found) == 0 && grepl("/data/(annotation|experiment)/", contrib)) next
-    if (nrow(found) == 0) fail(sprintf("`%s` has no package for R %s: %s", contrib, getRversion(), said))
+    if (nrow(found) == 0) fail(sprintf("`%s` has no package for R %s: %s", shown(contrib), getRversion(), said))
     known <- add_rows(found, known)
   }
   known
@@ -127,7 +130,7 @@ github_sources <- function() {
     target <- tempfile(fileext = ".tar.gz")
     failed <- tryCatch({ download.file(url, target, quiet = TRUE, mode = "wb"); NULL },
       error = conditionMessage, warning = conditionMessage)
-    if (!is.null(failed)) fail(sprintf("cannot fetch `%s` from `%s`: %s", item, url, failed))
+    if (!is.null(failed)) fail(sprintf("cannot fetch `%s` from `%s`: %s", item, shown(url), failed))
     rows <- add_rows(rows, unpack(target, NULL, folder, remote_fields(parts, folder, commit)))
   }
   if (!is.null(rows)) {

@@ -90,9 +90,9 @@ test_hygiene_without_cloud_init_ssh_makes_its_keys() {
 test_hygiene_keeps_the_network_only_when_asked() {
   use_the_machine dsimg
   GUEST_ENV+=(http_proxy=http://proxy.example.org:3128 https_proxy=http://proxy.example.org:3128
-    PIP_INDEX_URL=https://pypi.example.org/simple)
-  mkdir -p "$GUEST/run/dsimg/apt"
-  echo 'deb http://mirror.example.org/debian trixie main' >"$GUEST/run/dsimg/apt/sources.list"
+    DSIMG_KEEP_PIP=https://pypi.example.org/simple)
+  mkdir -p "$GUEST/run/dsimg/apt-mirror"
+  echo 'deb http://mirror.example.org/debian trixie main' >"$GUEST/run/dsimg/apt-mirror/sources.list"
   expect_done hygiene 'build_user=dsimg'
   expect_same "$(grep -rl example.org "$GUEST/etc" --include='*' | grep -v /etc/hosts)" '' 'files that name the network'
   expect_done hygiene 'build_user=dsimg; keep_network=true'

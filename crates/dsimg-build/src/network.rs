@@ -7,6 +7,11 @@ use dsimg_plan::parameters::quote;
 use dsimg_template::secret::{self, Secret};
 use dsimg_template::template::Network;
 
+/// This host, as a guest of QEMU's user network sees it.
+const GATEWAY: &str = "10.0.2.2";
+const PYPI: &str = "https://pypi.org/simple";
+const CRAN: &str = "https://cloud.r-project.org";
+
 /// The settings with their secrets put in, for what the host itself does with them; `None` when a filter changed one.
 #[must_use]
 pub fn reveal(network: &Network, secrets: &BTreeMap<String, Secret>) -> Option<Network> {
@@ -23,9 +28,24 @@ pub fn reveal(network: &Network, secrets: &BTreeMap<String, Secret>) -> Option<N
     })
 }
 
+/// Stands in the preparation script for `http://ADDRESS:PORT` of the repositories that dsimg serves: it is known when the
+/// machine answers.
+pub(crate) const MIRROR: &str = "@MIRROR@";
+
+/// What the guest is told about the repositories that dsimg serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// There are none: the guest asks the outside itself.
+    Nothing,
+    /// They have what the outside has.
+    Open,
+    /// They have what the lock names, and apt takes it unsigned: the lock holds its digests.
+    Locked,
+}
+
 /// The environment of every script of the build.
 #[must_use]
-pub fn environment(network: &Network, has_certificates: bool) -> BTreeMap<String, String> {
+pub fn environment(network: &Network, has_certificates: bool, served: Served) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut set = |name: &str, value: &str| {
         env.insert(name.to_owned(), value.to_owned());
@@ -36,11 +56,14 @@ pub fn environment(network: &Network, has_certificates: bool) -> BTreeMap<String
     set("HOME", "/root");
     set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set("DSIMG_TOOLS", &format!("{GUEST_FOLDER}/tools"));
+    // The same bytes from the same packages: no order that a seed decides, no local time.
+    set("PYTHONHASHSEED", "0");
+    set("TZ", "UTC");
     if let Some(proxy) = &network.proxy {
         for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
             set(name, proxy);
         }
-        let mut direct = vec!["localhost", "127.0.0.1", "::1"];
+        let mut direct = vec!["localhost", "127.0.0.1", "::1", GATEWAY];
         direct.extend(network.no_proxy.iter().map(String::as_str));
         for name in ["no_proxy", "NO_PROXY"] {
             set(name, &direct.join(","));
@@ -59,35 +82,82 @@ pub fn environment(network: &Network, has_certificates: bool) -> BTreeMap<String
         ] {
             set(name, &bundle);
         }
+    }
+    if has_certificates || served != Served::Nothing {
         set("APT_CONFIG", &format!("{GUEST_FOLDER}/apt.conf"));
     }
-    if let Some(index) = &network.pip {
-        set("UV_DEFAULT_INDEX", index);
-        set("PIP_INDEX_URL", index);
-    }
-    if let Some(cran) = &network.cran {
-        set("DSIMG_CRAN", cran);
-    }
+    set_repositories(network, served, &mut set);
     env
 }
 
-/// The files by which the guest trusts these certificates, with their place below the build's folder.
-#[must_use]
-pub fn certificate_files(bundle: &str) -> [(&'static str, String); 2] {
-    let apt = format!("Acquire::https::CAInfo \"{GUEST_FOLDER}/ca.pem\";\n");
-    [("ca.pem", bundle.to_owned()), ("apt.conf", apt)]
+/// Where packages of Python and R come from. What dsimg serves is asked for by the public addresses: which mirror stands
+/// for them is no part of the image, and the host knows it.
+fn set_repositories(network: &Network, served: Served, set: &mut impl FnMut(&str, &str)) {
+    let pip = match served {
+        Served::Nothing => network.pip.clone(),
+        Served::Open | Served::Locked => {
+            set("DSIMG_MIRROR", MIRROR);
+            // pip wants TLS from all but this machine itself.
+            set("PIP_TRUSTED_HOST", GATEWAY);
+            Some(format!("{MIRROR}/pypi/{}", PYPI.replacen("://", "/", 1)))
+        }
+    };
+    if let Some(index) = &pip {
+        set("UV_DEFAULT_INDEX", index);
+        set("PIP_INDEX_URL", index);
+    }
+    let public = || Some(CRAN.to_owned()).filter(|_| network.cran.is_some());
+    let cran = if served == Served::Nothing { network.cran.clone() } else { public() };
+    if let Some(cran) = &cran {
+        set("DSIMG_CRAN", cran);
+    }
+    if network.keep {
+        // What hygiene writes into the image.
+        for (name, address) in [("DSIMG_KEEP_PIP", &network.pip), ("DSIMG_KEEP_CRAN", &network.cran)] {
+            address.iter().for_each(|address| set(name, address));
+        }
+    }
 }
 
-/// The script that readies a freshly booted guest: the build's folder in memory, and what is in it.
+/// apt's settings for the time of the build.
+fn apt_settings(has_certificates: bool, served: Served) -> String {
+    let mut text = String::new();
+    if has_certificates {
+        text.push_str(&format!("Acquire::https::CAInfo \"{GUEST_FOLDER}/ca.pem\";\n"));
+    }
+    if served != Served::Nothing {
+        // What is at the repositories' own address is asked for there, as keys are.
+        text.push_str(&format!(
+            "Acquire::http::Proxy \"{MIRROR}\";\nAcquire::http::Proxy::{GATEWAY} \"DIRECT\";\n\
+             Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n"
+        ));
+    }
+    if served == Served::Locked {
+        text.push_str("Acquire::AllowInsecureRepositories \"true\";\nAPT::Get::AllowUnauthenticated \"true\";\n");
+    }
+    text
+}
+
+/// The script that readies a freshly booted guest: the build's folder in memory, and what is in it. [`MIRROR`] is still
+/// to be put in.
 #[must_use]
-pub fn preparation_script(network: &Network, has_certificates: bool) -> String {
-    let env = environment(network, has_certificates);
+pub fn preparation_script(network: &Network, has_certificates: bool, served: Served) -> String {
+    let env = environment(network, has_certificates, served);
     let lines: String = env.iter().map(|(name, value)| format!("{name}={}\n", quote(value))).collect();
     let mut script = include_str!("guest/prepare.sh").replace("@FOLDER@", GUEST_FOLDER);
     // By itself, as a proxy's password may be in it; what is no secret comes in the archive.
     script.push_str(&format!("put env 600 {}\n", quote(&lines)));
+    script.push_str("set_epoch\n");
+    let apt = apt_settings(has_certificates, served);
+    if !apt.is_empty() {
+        script.push_str(&format!("put apt.conf 644 {}\n", quote(&apt)));
+    }
     if let Some(mirror) = &network.apt {
-        script.push_str(&format!("use_apt_mirror {}\n", quote(mirror.trim_end_matches('/'))));
+        // What dsimg serves is asked for by the public addresses, so that only `keep` has a use for the mirror's.
+        let function = if served == Served::Nothing { "use_apt_mirror" } else { "copy_sources_with_mirror" };
+        if served == Served::Nothing || network.keep {
+            script.push_str(&format!("{function} {}\n", quote(mirror.trim_end_matches('/'))));
+        }
     }
     // What it has of the archive, for one that goes on from a checkpoint.
     script.push_str(&format!("cat {GUEST_FOLDER}/prepared 2>/dev/null || true\n"));
@@ -100,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_is_set_that_was_not_asked_for() {
-        let env = environment(&Network::default(), false);
+        let env = environment(&Network::default(), false, Served::Nothing);
         assert!(!env.contains_key("http_proxy"));
         assert!(!env.contains_key("SSL_CERT_FILE"));
     }
@@ -122,9 +192,23 @@ mod tests {
             no_proxy: vec!["mirror.example.org".to_owned()],
             ..Network::default()
         };
-        let env = environment(&network, true);
+        let env = environment(&network, true, Served::Nothing);
         assert_eq!(env["https_proxy"], "http://proxy.example.org:3128");
-        assert_eq!(env["NO_PROXY"], "localhost,127.0.0.1,::1,mirror.example.org");
+        assert_eq!(env["NO_PROXY"], "localhost,127.0.0.1,::1,10.0.2.2,mirror.example.org");
         assert_eq!(env["PIP_CERT"], "/run/dsimg/ca.pem");
+    }
+
+    #[test]
+    fn what_dsimg_serves_is_asked_for_by_public_addresses() {
+        let network = Network {
+            pip: Some("https://pypi.corp.example/simple".to_owned()),
+            cran: Some("https://cran.corp.example".to_owned()),
+            ..Network::default()
+        };
+        let env = environment(&network, false, Served::Open);
+        assert_eq!(env["UV_DEFAULT_INDEX"], "@MIRROR@/pypi/https/pypi.org/simple");
+        assert_eq!(env["DSIMG_CRAN"], "https://cloud.r-project.org");
+        assert!(!apt_settings(false, Served::Open).contains("Insecure"));
+        assert!(apt_settings(false, Served::Locked).contains("Insecure"));
     }
 }

@@ -11,7 +11,7 @@ use dsimg_template::template::CertificateAuthorities;
 
 use crate::error::BuildError;
 use crate::execute::Job;
-use crate::network::{certificate_files, preparation_script};
+use crate::network::{Served, preparation_script};
 use crate::tools;
 use crate::upload::{append_bytes, append_folder};
 

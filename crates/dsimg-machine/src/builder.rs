@@ -1,5 +1,7 @@
 //! A place where machines boot, and one machine of it.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -71,6 +73,20 @@ pub trait Machine: Send + Sync {
     /// way that the machine has.
     async fn bring(&self, session: &dyn Session, archive: &Path, to: &str) -> Result<(), MachineError> {
         Ok(session.upload_tar(archive, to).await?)
+    }
+
+    /// Under which address the guest reaches what listens on this host's 127.0.0.1; `None`: only through its session.
+    fn host_address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// Whom the guest called by itself since this was asked last, beside this host: `pypi.org:443`. `None`: nobody
+    /// watches that.
+    ///
+    /// # Errors
+    /// What was noted can't be read.
+    async fn calls(&self) -> Result<Option<BTreeSet<String>>, MachineError> {
+        Ok(None)
     }
 
     /// Whether [`Machine::save`] works.

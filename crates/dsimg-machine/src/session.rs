@@ -1,6 +1,7 @@
 //! A way to run commands and move files in the guest.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,12 @@ pub trait Session: Send + Sync {
     /// its other end. It has no time limit; a non-zero status is `Ok`. A session without this says so.
     async fn interact(&self, _command: Option<&str>, _terminal: Terminal<'_>) -> Result<ExitStatus, SessionError> {
         Err(SessionError::NoTerminal)
+    }
+
+    /// A free port of the guest's own address 127.0.0.1 that leads to `to` as this host sees it, for as long as the
+    /// session lives. A session without this says so.
+    async fn lead_back(&self, _to: SocketAddr) -> Result<u16, SessionError> {
+        Err(SessionError::Lost { why: "it leads no connections back".to_owned() })
     }
 
     /// Ends the connection; what runs in the guest in the background goes on.

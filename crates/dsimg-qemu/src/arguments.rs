@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::accelerator::Accelerator;
+use crate::traffic::KEPT_OF_A_PACKET;
 use crate::transfer;
 
 /// The node that a machine's disk has at its start.
@@ -34,6 +35,10 @@ pub(crate) struct Hardware<'a> {
     pub(crate) exits_with_parent: bool,
     /// Wait for a memory state instead of booting.
     pub(crate) incoming: bool,
+    /// The guest reaches nobody, not even this host; its ssh is reached all the same.
+    pub(crate) alone: bool,
+    /// Where the beginning of each of its packets is written.
+    pub(crate) traffic: Option<&'a Path>,
     /// Of the template; they come last, so they win.
     pub(crate) extra: &'a [String],
 }
@@ -55,7 +60,7 @@ pub(crate) fn arguments(hardware: &Hardware<'_>) -> Vec<String> {
     firmware(&mut line, hardware);
     credentials(&mut line, hardware.credentials);
     disks(&mut line, hardware);
-    devices(&mut line);
+    devices(&mut line, hardware);
     channels(&mut line);
     if hardware.incoming {
         line.option("-incoming", "defer");
@@ -187,8 +192,19 @@ fn disks(line: &mut Line, hardware: &Hardware<'_>) {
 
 /// The guest's ssh is forwarded to a free port that only this host can reach. The card has no boot ROM:
 /// nothing is booted from the network, and the ROM's file is in a package of its own.
-fn devices(line: &mut Line) {
-    line.option("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22");
+fn devices(line: &mut Line, hardware: &Hardware<'_>) {
+    let alone = if hardware.alone { ",restrict=on" } else { "" };
+    line.option("-netdev", format!("user,id=net{alone},hostfwd=tcp:127.0.0.1:0-:22"));
+    if let Some(file) = hardware.traffic {
+        let dump = json!({
+            "qom-type": "filter-dump",
+            "id": "traffic",
+            "netdev": "net",
+            "file": file,
+            "maxlen": KEPT_OF_A_PACKET,
+        });
+        line.option("-object", dump.to_string());
+    }
     line.option("-device", format!("virtio-net-pci,netdev=net,mac={MAC_ADDRESS},romfile="));
     line.option("-device", "virtio-rng-pci");
     line.option("-device", "virtio-balloon-pci,free-page-reporting=on");
@@ -221,6 +237,8 @@ mod tests {
             transfer: Some(Path::new("/work/transfer.img")),
             exits_with_parent: false,
             incoming: false,
+            alone: false,
+            traffic: Some(Path::new("/work/traffic, with a comma.pcap")),
             extra: &[],
         }
     }

@@ -161,7 +161,7 @@ impl Builder for QemuBuilder {
         }
         let qemu = versions.line().to_owned();
         let accelerator = self.accelerator(table.accelerator, run).await?;
-        Ok(Some(memory_fit(table, accelerator, &qemu)))
+        Ok(Some(memory_fit(table, plan.network.is_alone(), accelerator, &qemu)))
     }
 
     async fn resume(

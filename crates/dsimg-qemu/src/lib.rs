@@ -27,6 +27,7 @@ mod seed;
 mod tail;
 #[cfg(test)]
 mod testing;
+mod traffic;
 mod transfer;
 mod vm;
 

@@ -1,7 +1,10 @@
 //! One machine: started on a copy of the base, reached by ssh, powered off, written as an image.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -25,6 +28,7 @@ use crate::credentials;
 use crate::disk::{Extent, QemuImg, Source};
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
+use crate::traffic::{GATEWAY, Traffic};
 use crate::transfer::Transfer;
 use crate::vm::Vm;
 
@@ -41,6 +45,9 @@ pub struct QemuMachine {
     vm: Vm,
     folder: Folder,
     transfer: Transfer,
+    traffic: Mutex<Traffic>,
+    /// Whether the guest reaches this host.
+    alone: bool,
     access: Access,
     target: SshTarget,
     accelerator: Accelerator,
@@ -88,6 +95,10 @@ impl Folder {
         self.path.path().join("transfer.img")
     }
 
+    fn traffic(&self) -> PathBuf {
+        self.path.path().join("traffic.pcap")
+    }
+
     fn console_log(&self) -> PathBuf {
         self.path.path().join("console.log")
     }
@@ -105,7 +116,7 @@ pub(crate) async fn boot(
     let folder = Folder::make(run)?;
     check_size(base, table.disk)?;
     let access = Access::generate(format!("dsimg-{}", run.build_id), plan.build_user());
-    start(programs, accelerator, table, (&base.path, None), folder, access, run).await
+    start(programs, accelerator, plan, (&base.path, None), folder, access, run).await
 }
 
 /// Starts a machine from a saved one: from its memory where there is one, else by a boot from its disk.
@@ -116,22 +127,23 @@ pub(crate) async fn resume(
     plan: &Plan,
     run: &RunContext,
 ) -> Result<QemuMachine, MachineError> {
-    let table = table_of(plan)?;
     let folder = Folder::make(run)?;
     let access = Access::read(&saved.access)?;
-    start(programs, accelerator, table, (&saved.disk, saved.memory.as_deref()), folder, access, run).await
+    start(programs, accelerator, plan, (&saved.disk, saved.memory.as_deref()), folder, access, run).await
 }
 
 /// Makes disk and seed, starts QEMU, and loads the memory where there is one.
 async fn start(
     programs: &Programs,
     accelerator: Accelerator,
-    table: &QemuTable,
+    plan: &Plan,
     (parent, memory): (&Path, Option<&Path>),
     folder: Folder,
     access: Access,
     run: &RunContext,
 ) -> Result<QemuMachine, MachineError> {
+    let table = table_of(plan)?;
+    let alone = plan.network.is_alone();
     let qemu_img = QemuImg::new(&programs.qemu_img);
     let parent = std::path::absolute(parent).map_err(|error| MachineError::file("cannot find", parent, error))?;
     let disk = folder.disk(0);
@@ -142,6 +154,7 @@ async fn start(
         .map_err(|error| MachineError::file("cannot make a disk for files in", &run.work, error))?;
 
     let (variables, seed, transfer_disk) = (folder.variables(), folder.seed(), folder.transfer());
+    let traffic = Traffic::new(folder.traffic());
     let hardware = Hardware {
         accelerator,
         cpus: table.cpus,
@@ -153,6 +166,8 @@ async fn start(
         transfer: Some(&transfer_disk),
         exits_with_parent: programs.exits_with_parent,
         incoming: memory.is_some(),
+        alone,
+        traffic: Some(traffic.path()),
         extra: &table.qemu_args,
     };
     let vm = Vm::start(&programs.qemu, &arguments(&hardware), &folder.console_log(), run).await?;
@@ -168,6 +183,8 @@ async fn start(
         vm,
         folder,
         transfer,
+        traffic: Mutex::new(traffic),
+        alone,
         target: access.target(port),
         access,
         accelerator,
@@ -273,6 +290,16 @@ impl Machine for QemuMachine {
 
     async fn bring(&self, session: &dyn Session, archive: &Path, to: &str) -> Result<(), MachineError> {
         self.transfer.bring(session, archive, to).await
+    }
+
+    fn host_address(&self) -> Option<IpAddr> {
+        (!self.alone).then_some(IpAddr::V4(GATEWAY))
+    }
+
+    async fn calls(&self) -> Result<Option<BTreeSet<String>>, MachineError> {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = traffic.calls();
+        calls.map(Some).map_err(|error| MachineError::file("cannot read", traffic.path(), error))
     }
 
     fn can_be_saved(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::arguments::{Hardware, Uefi, arguments};
 
 /// The command line without what is different for each machine, QEMU's version, and the host's processor where the
 /// guest sees it.
-pub(crate) fn memory_fit(table: &QemuTable, accelerator: Accelerator, qemu: &str) -> MemoryFit {
+pub(crate) fn memory_fit(table: &QemuTable, alone: bool, accelerator: Accelerator, qemu: &str) -> MemoryFit {
     #[derive(Serialize)]
     struct MemoryKey<'a> {
         format: u32,
@@ -35,6 +35,8 @@ pub(crate) fn memory_fit(table: &QemuTable, accelerator: Accelerator, qemu: &str
         transfer: Some(nowhere),
         exits_with_parent: false,
         incoming: false,
+        alone,
+        traffic: Some(nowhere),
         extra: &table.qemu_args,
     };
     let processor = match accelerator {
@@ -72,11 +74,11 @@ mod tests {
     #[test]
     fn whatever_the_memory_depends_on_is_in_the_key() {
         let table = qemu_table();
-        let fit = |table: &QemuTable, qemu: &str| memory_fit(table, Accelerator::Tcg, qemu).key;
+        let fit = |table: &QemuTable, qemu: &str| memory_fit(table, false, Accelerator::Tcg, qemu).key;
         let plain = fit(&table, "10.0.2");
         assert_eq!(plain, fit(&table, "10.0.2"));
         assert_ne!(plain, fit(&table, "10.1.0"));
-        assert_ne!(plain, memory_fit(&table, Accelerator::Kvm(KvmCpu::Host), "10.0.2").key);
+        assert_ne!(plain, memory_fit(&table, false, Accelerator::Kvm(KvmCpu::Host), "10.0.2").key);
         let mut changed = vec![];
         changed.push(QemuTable { cpus: table.cpus + 1, ..table.clone() });
         changed.push(QemuTable { memory: dsimg_template::units::ByteSize(8 << 30), ..table.clone() });
@@ -92,7 +94,10 @@ mod tests {
         let table = qemu_table();
         let other = QemuTable { disk: dsimg_template::units::ByteSize(100 << 30), ..table.clone() };
         // The disk's own key has it.
-        assert_eq!(memory_fit(&table, Accelerator::Tcg, "1").key, memory_fit(&other, Accelerator::Tcg, "1").key);
+        assert_eq!(
+            memory_fit(&table, false, Accelerator::Tcg, "1").key,
+            memory_fit(&other, false, Accelerator::Tcg, "1").key
+        );
     }
 
     #[test]

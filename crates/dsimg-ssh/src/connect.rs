@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dsimg_machine::SessionError;
-use russh::client::{self, AuthResult, DisconnectReason};
+use russh::client::{self, AuthResult, ChannelOpenHandle, DisconnectReason};
 use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelStream, Disconnect, kex};
+use russh::{Channel, ChannelStream, Disconnect, kex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
@@ -102,12 +102,18 @@ pub(crate) enum Use {
     Commands,
     /// Little, so that after Ctrl-C not megabytes of what is no longer wanted are still shown.
     Terminal,
+    /// Connections that come out of the machine and are led to this address.
+    LeadBack(SocketAddr),
 }
 
 /// Connects, waits `banner_limit` for the server to speak, checks its key, and logs in.
 pub(crate) async fn connect(target: &SshTarget, banner_limit: Duration, purpose: Use) -> Result<Link, NotConnected> {
     let end = End::default();
-    let guard = Guard { expected: target.host_key.clone(), end: end.clone() };
+    let lead_back = match purpose {
+        Use::LeadBack(to) => Some(to),
+        Use::Commands | Use::Terminal => None,
+    };
+    let guard = Guard { expected: target.host_key.clone(), end: end.clone(), lead_back };
     let (mut handle, below) = match &target.via {
         None => {
             let (stream, socket) = dial(target.address, banner_limit).await?;
@@ -127,7 +133,7 @@ pub(crate) async fn connect(target: &SshTarget, banner_limit: Duration, purpose:
 async fn reach(bastion: &Bastion, banner_limit: Duration) -> Result<Link, NotConnected> {
     let (stream, socket) = dial((bastion.host.as_str(), bastion.port), banner_limit).await?;
     let end = End::default();
-    let guard = Guard { expected: bastion.host_key.clone(), end: end.clone() };
+    let guard = Guard { expected: bastion.host_key.clone(), end: end.clone(), lead_back: None };
     let mut handle = shake_hands(stream, guard, Use::Commands).await?;
     log_in(&mut handle, &bastion.user, &bastion.key, &end).await?;
     Ok(Link { handle, end, _below: Below::Socket(socket) })
@@ -203,7 +209,7 @@ async fn log_in(
 fn config(purpose: Use) -> client::Config {
     client::Config {
         window_size: match purpose {
-            Use::Commands => 16 << 20,
+            Use::Commands | Use::LeadBack(_) => 16 << 20,
             Use::Terminal => 128 << 10,
         },
         maximum_packet_size: 65_535,
@@ -242,6 +248,23 @@ impl Link {
             Err(_) => {
                 let why = format!("its sshd opened no channel within {} s", OPEN_LIMIT.as_secs());
                 Err(SessionError::Lost { why })
+            }
+        }
+    }
+
+    /// A free port of the machine's own address that leads here; see [`Use::LeadBack`].
+    pub(crate) async fn listen_there(&self) -> Result<u16, SessionError> {
+        match timeout(OPEN_LIMIT, self.handle.tcpip_forward("127.0.0.1", 0)).await {
+            Ok(Ok(port)) => {
+                u16::try_from(port).map_err(|_| SessionError::Lost { why: format!("its sshd gave port {port}") })
+            }
+            Ok(Err(russh::Error::RequestDenied)) => Err(SessionError::Lost {
+                why: "its sshd leads no connections back (`AllowTcpForwarding` in its settings)".to_owned(),
+            }),
+            Ok(Err(_)) => Err(self.lost()),
+            Err(_) => {
+                let limit = OPEN_LIMIT.as_secs();
+                Err(SessionError::Lost { why: format!("its sshd opened no port within {limit} s") })
             }
         }
     }
@@ -336,6 +359,8 @@ impl End {
 struct Guard {
     expected: HostKey,
     end: End,
+    /// Where connections go that come out of the machine.
+    lead_back: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -361,6 +386,30 @@ impl client::Handler for Guard {
     async fn auth_banner(&mut self, banner: &str, _: &mut client::Session) -> Result<(), GuardError> {
         let line = banner.split_whitespace().collect::<Vec<_>>().join(" ");
         self.end.lock().banner = Some(line.chars().filter(|c| !c.is_control()).take(200).collect());
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<client::Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), GuardError> {
+        let Some(to) = self.lead_back else {
+            reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        tokio::spawn(async move {
+            // Whichever side fails: the other one sees its connection end.
+            let Ok(mut here) = TcpStream::connect(to).await else { return };
+            let _no_delay = here.set_nodelay(true);
+            let _either_ended = tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut here).await;
+        });
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! The session: commands on the one connection, large transfers on connections of their own.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,8 @@ pub struct SshSession {
     link: Arc<Link>,
     target: SshTarget,
     cancel: CancellationToken,
+    /// Over which connections come back that the machine makes to its own ports.
+    leads_back: Mutex<Vec<Link>>,
 }
 
 impl SshSession {
@@ -47,7 +50,7 @@ impl SshSession {
     }
 
     pub(crate) fn new(link: Link, target: SshTarget, cancel: CancellationToken) -> Self {
-        Self { link: Arc::new(link), target, cancel }
+        Self { link: Arc::new(link), target, cancel, leads_back: Mutex::default() }
     }
 
     async fn run_with_stdin(&self, command: &RemoteCommand, output: Output<'_>) -> Result<ExitStatus, SessionError> {
@@ -116,6 +119,15 @@ impl Session for SshSession {
         }?;
         Box::new(own).close().await?;
         Ok(status)
+    }
+
+    async fn lead_back(&self, to: SocketAddr) -> Result<u16, SessionError> {
+        // On a connection of its own: much may come over it.
+        let own = Self::connect_for(Use::LeadBack(to), &self.target, &self.cancel).await?;
+        let port = own.link.listen_there().await?;
+        let link = Arc::into_inner(own.link).expect("nothing else was done with it");
+        self.leads_back.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        Ok(port)
     }
 
     async fn close(self: Box<Self>) -> Result<(), SessionError> {

@@ -117,7 +117,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     fn image() -> Image {
-        Image { name: "ds".to_owned(), version: "1".to_owned(), summary: None }
+        Image { name: "ds".to_owned(), version: "1".to_owned(), summary: None, seal: false }
     }
 
     /// Where a key's value is in the table, for those that are not `None`, empty or false without being written.

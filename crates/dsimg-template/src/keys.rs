@@ -135,6 +135,8 @@ pub(crate) fn image() -> Vec<Key> {
         Key::new("name", Shape::Text, "Lower-case letters, digits, `.`, `_` and `-`; becomes a file name").required(),
         Key::new("version", Shape::Text, "Letters, digits, `.`, `_`, `+`, `~` and `-`, such as 2026.11").required(),
         Key::new("summary", Shape::Text, "One line for people"),
+        Key::new("seal", Shape::Boolean, "Write the file system anew at the end: the same content, the same bytes")
+            .default(false),
     ]
 }
 
@@ -178,6 +180,13 @@ pub(crate) fn network() -> Vec<Key> {
         Key::new("pip", Shape::Url, "A Python package index, such as https://pypi.corp.example/simple").may_be_secret(),
         Key::new("cran", Shape::Url, "A CRAN mirror").may_be_secret(),
         Key::new("keep", Shape::Boolean, "Leave all this in the finished image").default(false),
+        Key::new(
+            "access",
+            Shape::Choice(words(&["open", "packages"])),
+            "What the machine reaches: all, or only packages",
+        )
+        .default("open"),
+        Key::new("min_age", Shape::Duration, "Leave out packages that were published more recently than this"),
     ]
 }
 

@@ -9,7 +9,7 @@ use crate::problem::{self, Problem, has_errors};
 use crate::reader::{Files, Reader};
 use crate::render::{Context, Renderer, UNKNOWN, Variable};
 use crate::surroundings::Surroundings;
-use crate::template::{Cell, CertificateAuthorities, Image, Network, Template};
+use crate::template::{Cell, CertificateAuthorities, Image, Network, NetworkAccess, Template};
 use crate::tree::{self, NodeValue, Table};
 use crate::values::{Piece, Values};
 use crate::{aws, base, builders, keys, lint, provision, publishers, variables};
@@ -214,7 +214,12 @@ fn read_image(reader: &mut Reader<'_>, root: &Table) -> Image {
     }
     // What is missing or wrong is reported; the rest of the template is still read.
     let or_unknown = |piece: Option<Piece>| piece.map_or_else(|| UNKNOWN.to_owned(), |piece| piece.text);
-    Image { name: or_unknown(name), version: or_unknown(version), summary: values.string("summary") }
+    Image {
+        name: or_unknown(name),
+        version: or_unknown(version),
+        summary: values.string("summary"),
+        seal: values.boolean("seal").unwrap_or(false),
+    }
 }
 
 fn check_image_name(reader: &mut Reader<'_>, name: &Piece) {
@@ -274,5 +279,10 @@ fn read_network(reader: &mut Reader<'_>, root: &Table) -> Network {
         pip: values.string("pip"),
         cran: values.string("cran"),
         keep: values.boolean("keep").unwrap_or(false),
+        access: match values.string("access").as_deref() {
+            Some("packages") => NetworkAccess::Packages,
+            _ => NetworkAccess::Open,
+        },
+        min_age: values.duration("min_age"),
     }
 }

@@ -49,6 +49,9 @@ pub struct Image {
     pub name: String,
     pub version: String,
     pub summary: Option<String>,
+    /// Write the root file system anew from its tree at the end: the same content gives the same bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seal: bool,
 }
 
 /// `[base]`: what is booted. At least one of the fields is set.
@@ -150,6 +153,36 @@ pub struct Network {
     pub cran: Option<String>,
     /// Leave proxy, certificates and mirrors in the finished image.
     pub keep: bool,
+    /// What the machine reaches. Default: everything.
+    #[serde(default, skip_serializing_if = "NetworkAccess::is_open")]
+    pub access: NetworkAccess,
+    /// Packages that were published later than this before the build are not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_age: Option<Timeout>,
+}
+
+impl Network {
+    /// Whether the machine reaches nothing but the repositories that dsimg serves.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.access == NetworkAccess::Packages
+    }
+}
+
+/// What a machine reaches while it is built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkAccess {
+    #[default]
+    Open,
+    /// Only the repositories that dsimg serves: what can't be locked can't be had.
+    Packages,
+}
+
+impl NetworkAccess {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

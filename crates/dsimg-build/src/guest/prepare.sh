@@ -16,21 +16,39 @@ put() { # NAME MODE CONTENT
   chmod "$2" "$folder/$1"
 }
 
-# The distribution's archive hosts give way to a mirror for as long as the machine runs: a rewritten copy is
-# bound over each sources file, so the file on the disk stays as it is.
-use_apt_mirror() { # URL
-  mkdir -p "$folder/apt"
+# For tools that know it, every time is the base's: it was made on the disk's first boot, and stays through all later ones.
+set_epoch() {
+  if [ ! -s /var/cache/dsimg/epoch ]; then
+    stat -c %Y /var/lib/dpkg/status 2>/dev/null >/var/cache/dsimg/epoch || stat -c %Y /etc/os-release >/var/cache/dsimg/epoch
+  fi
+  echo "SOURCE_DATE_EPOCH=$(cat /var/cache/dsimg/epoch)" >>"$folder/env"
+}
+
+# Copies of the sources files in which the distribution's archive hosts give way to a mirror; `[network] keep` leaves them in
+# the image.
+copy_sources_with_mirror() { # URL
+  mkdir -p "$folder/apt-mirror"
   security=${1%/debian}/debian-security
   case $1 in */debian) ;; *) security=$1 ;; esac
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-    [ -s "$file" ] || continue
-    copy=$folder/apt/${file##*/}
+    copy=$folder/apt-mirror/${file##*/}
+    # One that goes on from a checkpoint has them already, and bound: the file would be its own copy.
+    if [ ! -s "$file" ] || [ -e "$copy" ] || mountpoint -q "$file"; then continue; fi
     sed -E \
       -e "s#https?://(security|deb)\.debian\.org/debian-security/?#$security#" \
       -e "s#https?://(deb|ftp[^/]*|httpredir)\.debian\.org/debian/?#$1#" \
       -e "s#https?://([a-z.]+\.)?archive\.ubuntu\.com/ubuntu/?#$1#" \
       -e "s#https?://security\.ubuntu\.com/ubuntu/?#$1#" "$file" >"$copy"
-    if ! cmp -s "$copy" "$file" && ! mountpoint -q "$file"; then mount --bind "$copy" "$file"; fi
+    if cmp -s "$copy" "$file"; then rm "$copy"; fi
+  done
+}
+
+# The mirror is used for as long as the machine runs: the copies are bound over the files, which stay as they are on the disk.
+use_apt_mirror() { # URL
+  copy_sources_with_mirror "$1"
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    copy=$folder/apt-mirror/${file##*/}
+    if [ -e "$copy" ] && ! mountpoint -q "$file"; then mount --bind "$copy" "$file"; fi
   done
 }
 

@@ -19,7 +19,7 @@ fn paths_are_quoted_for_a_shell() {
 fn plan(machine: QemuTable) -> Plan {
     Plan {
         format: 1,
-        image: Image { name: "test".to_owned(), version: "1".to_owned(), summary: None },
+        image: Image { name: "test".to_owned(), version: "1".to_owned(), summary: None, seal: false },
         builder: "kvm".to_owned(),
         machine: BuilderTable::Qemu(machine),
         base: PlannedBase::Image(ImageSource {

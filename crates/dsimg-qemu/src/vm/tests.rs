@@ -58,6 +58,8 @@ async fn start(run: &TestRun, program: &Path, disk: &Path, extra: &[&str]) -> Re
         credentials: &[],
         transfer: None,
         incoming: false,
+        alone: false,
+        traffic: None,
         exits_with_parent: false,
         extra: &extra,
     };

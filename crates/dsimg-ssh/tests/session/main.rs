@@ -6,6 +6,7 @@
 mod commands;
 mod ending;
 mod files;
+mod lead_back;
 mod login;
 mod misbehaving;
 mod sshd;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lists the installed Debian packages: ecosystem, name, version, architecture, origin, 1 if asked for.
+# Lists the installed Debian packages: ecosystem, name, version, architecture, origin, 1 if asked for,
+# and the source package with its version where they are others.
 set -euo pipefail
 export LC_ALL=C
 
@@ -10,7 +11,7 @@ main() {
     list_origins "$work"
     return
   fi
-  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n' | grep '^installed' >"$work/debs"
+  dpkg-query -W -f '${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\t${source:Package} ${source:Version}\n' | grep '^installed' >"$work/debs"
   list_origins "$work"
   # What is not here is left out by a quick look: there are 200 times as many.
   awk -F'\t' '{print $2 "=" $3 ":" $4}' "$work/debs" >"$work/names"
@@ -24,7 +25,8 @@ main() {
       id = $2 "=" $3 ":" $4
       # apt keeps its marks for `all` packages under the native architecture.
       asked = !(($2 ":" $4) in automatic) && !($4 == "all" && ($2 ":" native) in automatic)
-      print "deb", $2, $3, $4, origin[id], asked + 0
+      source = $5 == $2 " " $3 ? "" : $5
+      print "deb", $2, $3, $4, origin[id], asked + 0, source
     }' native="$(dpkg --print-architecture)" pass=1 "$work/automatic" pass=2 "$work/origins-here" pass=3 "$work/debs" |
     sort
 }

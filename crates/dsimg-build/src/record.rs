@@ -96,6 +96,7 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
             artifacts: outcome.written.files.into_iter().map(artifact).collect(),
             amis: outcome.written.amis.into_iter().map(ami).collect(),
             durations: timings.durations(),
+            reproducibility: None,
         },
     }
 }

@@ -180,6 +180,7 @@ impl<'a> Saver<'a> {
             base: self.base.clone(),
             depth: self.last.as_ref().map_or(0, |parent| parent.depth) + 1,
             key: point.key.clone(),
+            locked_key: None,
             kind: point.kind,
             label: point.label.to_owned(),
             image: self.plan.image.name.clone(),

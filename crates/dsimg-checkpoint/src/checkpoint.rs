@@ -22,6 +22,9 @@ pub struct Checkpoint {
     pub depth: u32,
     /// What the disk holds.
     pub key: Digest,
+    /// The key that a build from a lock of these very packages asks for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub locked_key: Option<Digest>,
     pub kind: Kind,
     /// The stage after which it was saved.
     pub label: String,

@@ -52,7 +52,8 @@ impl Listing {
     #[must_use]
     pub fn find(&self, key: &Digest, base: &Digest) -> Option<&Checkpoint> {
         let fits = |checkpoint: &&Checkpoint| {
-            checkpoint.key == *key && checkpoint.base.sha256 == *base && checkpoint.kind != Kind::Failed
+            let is_named = checkpoint.key == *key || checkpoint.locked_key.as_ref() == Some(key);
+            is_named && checkpoint.base.sha256 == *base && checkpoint.kind != Kind::Failed
         };
         self.checkpoints.iter().rev().filter(fits).find(|checkpoint| self.chain(&checkpoint.id).is_some())
     }
@@ -158,6 +159,7 @@ pub(crate) mod tests {
             base: Base { path: "bases/b/base.qcow2".to_owned(), sha256: digest("base") },
             depth: 1,
             key: digest(key),
+            locked_key: None,
             kind: Kind::Stage,
             label: key.to_owned(),
             image: "ds".to_owned(),

@@ -7,8 +7,8 @@ use crate::manifest::{BASE, Package};
 /// The package list of the machine at one moment.
 pub type Frozen = Vec<Package>;
 
-/// Reads lines of `ecosystem name version architecture origin requested`, with tabs between.
-/// An origin `venv:PATH` or `library:PATH` is a location.
+/// Reads lines of `ecosystem name version architecture origin requested`, with tabs between. An origin `venv:PATH` or
+/// `library:PATH` is a location. There may be a seventh field: name and version of the source package, with a space between.
 ///
 /// # Errors
 /// A line that has another form, by its number.
@@ -16,7 +16,9 @@ pub fn parse_frozen(text: &str) -> Result<Frozen, String> {
     let mut packages = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         let fields: Vec<_> = line.split('\t').collect();
-        let [ecosystem, name, version, architecture, origin, requested] = fields[..] else {
+        let ([ecosystem, name, version, architecture, origin, requested]
+        | [ecosystem, name, version, architecture, origin, requested, _]) = fields[..]
+        else {
             return Err(format!("line {}: {} fields instead of 6: `{line}`", index + 1, fields.len()));
         };
         if ecosystem.is_empty() || name.is_empty() || version.is_empty() || !matches!(requested, "0" | "1") {
@@ -36,6 +38,7 @@ pub fn parse_frozen(text: &str) -> Result<Frozen, String> {
             architecture: architecture.to_owned(),
             location: location.to_owned(),
             origin: origin.to_owned(),
+            source: fields.get(6).copied().unwrap_or_default().to_owned(),
             requested: requested == "1",
             stage: BASE.to_owned(),
         });

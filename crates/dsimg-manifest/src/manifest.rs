@@ -87,10 +87,21 @@ pub struct Package {
     /// Where it came from, as far as the machine knows.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub origin: String,
+    /// Of a Debian package: name and version of the source package, where they are not its own.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub source: String,
     /// Asked for, or pulled in by another.
     pub requested: bool,
     /// The label of the stage that brought this version; [`BASE`] for what the base held.
     pub stage: String,
+}
+
+impl Package {
+    /// Name and version of a Debian package's source, which advisories go by.
+    #[must_use]
+    pub fn source_package(&self) -> (&str, &str) {
+        self.source.split_once(' ').unwrap_or((&self.name, &self.version))
+    }
 }
 
 /// The `stage` of packages that no stage brought.
@@ -112,6 +123,53 @@ pub struct BuildFacts {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub amis: Vec<Ami>,
     pub durations: Durations,
+    /// `None` in manifests of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reproducibility: Option<Reproducibility>,
+}
+
+/// How far the same template gives the same image on another day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reproducibility {
+    pub level: Level,
+    /// Why it is not a higher one; empty at the highest.
+    pub reasons: Vec<String>,
+    /// Seconds since 1970: `SOURCE_DATE_EPOCH` of the build.
+    pub epoch: i64,
+    /// sha256 of the lock that was kept to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<String>,
+    /// sha256 of the listing of all files with their contents, owners and modes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tree: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// What is in it is known.
+    R0,
+    /// The same versions.
+    R1,
+    /// The same bytes of all packages.
+    R2,
+    /// The same files.
+    R3,
+    /// The same disk.
+    R4,
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, meaning) = match self {
+            Self::R0 => ("R0", "its content is known"),
+            Self::R1 => ("R1", "the same versions"),
+            Self::R2 => ("R2", "the same packages, byte for byte"),
+            Self::R3 => ("R3", "the same files"),
+            Self::R4 => ("R4", "the same disk, bit for bit"),
+        };
+        write!(f, "{name} ({meaning})")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use dsimg_manifest::inspect::{added_by_dsimg, describe, list_packages};
 use dsimg_manifest::manifest::{
-    Ami, Artifact, BASE, BaseFacts, BuildFacts, Duration, Durations, FORMAT, HostFacts, ImageFacts, StageFacts,
-    SystemFacts,
+    Ami, Artifact, BASE, BaseFacts, BuildFacts, Duration, Durations, FORMAT, HostFacts, ImageFacts, Level,
+    Reproducibility, StageFacts, SystemFacts,
 };
 use dsimg_manifest::{Manifest, ManifestError, Package, attribute, parse_frozen};
 use serde_json::{Value, json};
@@ -94,6 +94,7 @@ fn build() -> BuildFacts {
         }],
 
         amis: Vec::new(),
+        reproducibility: None,
         durations: Durations {
             total_ms: 83_000,
             resumed_after: Some("system libraries".to_owned()),
@@ -177,7 +178,15 @@ fn every_key_of_a_manifest_is_in_the_schema_and_the_other_way_round() {
         package.location = "/opt/ds".to_owned();
         package.architecture = "amd64".to_owned();
         package.origin = "Debian trixie main".to_owned();
+        package.source = "openssl 3.5.1-1".to_owned();
     }
+    whole.build.reproducibility = Some(Reproducibility {
+        level: Level::R2,
+        reasons: vec!["the image is not sealed".to_owned()],
+        epoch: 1_762_041_600,
+        lock: Some("ab".repeat(32)),
+        tree: Some("cd".repeat(32)),
+    });
     let written = schema::keys_of(&serde_json::to_value(whole).unwrap());
     assert_eq!(written, schema::keys_in(&schema::read()));
 }

@@ -152,6 +152,16 @@ impl Plan {
         Digest::of_value(&plan)
     }
 
+    /// The same plan with its stages bound to locked packages: `pins` has for each stage, without the last, the digest of
+    /// what the lock holds for it, or `None` where the lock does not fit.
+    #[must_use]
+    pub fn pinned(mut self, pins: &[Option<Digest>]) -> Self {
+        for (index, stage) in self.stages.iter_mut().enumerate() {
+            stage.key = pinned_key(&stage.key, &pins[..pins.len().min(index + 1)]);
+        }
+        self
+    }
+
     /// What tells the plan from the others of its template, for screens and file names: the builder's name, with a
     /// matrix also the combination's.
     #[must_use]
@@ -168,4 +178,11 @@ impl Plan {
     pub fn build_user(&self) -> &str {
         crate::make::build_user(&self.machine, matches!(self.base, PlannedBase::Bootstrap(_)))
     }
+}
+
+/// The key of a stage whose content, and that of all before it, is that of these packages: found out after an open build,
+/// it is the same as that of a locked one.
+#[must_use]
+pub fn pinned_key(key: &Digest, pins: &[Option<Digest>]) -> Digest {
+    Digest::of_value(&(key, pins))
 }

@@ -119,6 +119,7 @@ impl Place {
             base: Base { path: "bases/b".to_owned(), sha256: Digest::of_bytes(b"base") },
             depth: 1,
             key: Digest::of_bytes(b"key"),
+            locked_key: None,
             kind: Kind::Stage,
             label: "python".to_owned(),
             image: "ds".to_owned(),

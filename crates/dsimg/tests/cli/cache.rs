@@ -38,6 +38,7 @@ fn publish_with(place: &Place, id: &str, parent: Option<&str>, kind: Kind, secon
         base: Base { path: "bases/b/base.qcow2".to_owned(), sha256: Digest::of_bytes(b"base") },
         depth: 1,
         key: Digest::of_bytes(id.as_bytes()),
+        locked_key: None,
         kind,
         label: id.rsplit('-').next().unwrap().to_owned(),
         image: "ds".to_owned(),

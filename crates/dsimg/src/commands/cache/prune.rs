@@ -344,6 +344,7 @@ mod tests {
             base: Base { path: "bases/b".to_owned(), sha256: Digest::of_bytes(b"base") },
             depth: 1,
             key: Digest::of_bytes(id.as_bytes()),
+            locked_key: None,
             kind: Kind::Stage,
             label: "python".to_owned(),
             image: "ds".to_owned(),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use dsimg_machine::{MachineError, SessionError};
 
+use crate::lock::Differing;
+
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A command of a stage ended with a status that is not success.
@@ -39,8 +41,27 @@ pub enum BuildError {
     MangledSecret { stage: String },
     #[error(transparent)]
     Store(#[from] dsimg_checkpoint::StoreError),
+    #[error(transparent)]
+    Packages(#[from] dsimg_store::StoreError),
+    #[error(transparent)]
+    Mirror(#[from] dsimg_mirror::MirrorError),
+    #[error("the lock is of another base: of sha256 {}…, and {description} has {}…", &locked[..12.min(locked.len())], found.short())]
+    OtherBase { locked: String, found: dsimg_plan::Digest, description: String },
+    #[error("the machine has other packages than the lock:{}", listed(differing))]
+    DiffersFromLock { differing: Vec<Differing> },
     #[error("cancelled")]
     Cancelled,
+}
+
+/// So many packages are listed.
+const LISTED: usize = 12;
+
+fn listed(differing: &[Differing]) -> String {
+    let mut text: String = differing.iter().take(LISTED).map(|one| format!("\n  {one}")).collect();
+    if differing.len() > LISTED {
+        text.push_str(&format!("\n  and {} more", differing.len() - LISTED));
+    }
+    text
 }
 
 impl BuildError {
@@ -61,6 +82,16 @@ impl BuildError {
             }
             Self::OutputForeign { .. } => Some("move it away, or choose another folder with `--output`".to_owned()),
             Self::Stage { tail, .. } => hint_from_output(tail),
+            Self::Packages(error) => error.hint().map(str::to_owned),
+            Self::Mirror(error) => error.hint().map(str::to_owned),
+            Self::OtherBase { .. } => Some(
+                "unpack a bundle of the lock, which holds its base, or make the lock anew with `dsimg lock --upgrade`".to_owned(),
+            ),
+            Self::DiffersFromLock { .. } => Some(
+                "a stage installs something by itself, past dsimg: see the stages that used the network; or make the lock \
+                 anew with `dsimg lock --upgrade`"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

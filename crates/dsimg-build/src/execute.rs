@@ -6,22 +6,27 @@ use async_trait::async_trait;
 
 use dsimg_checkpoint::{Checkpoint, Kind, StageLock, Store};
 use dsimg_download::Access;
-use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, Phase, RunContext, Session, Written};
-use dsimg_manifest::Manifest;
-use dsimg_plan::{Plan, Stage};
+use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, MemoryFit, Phase, RunContext, Session, Written};
+use dsimg_manifest::{Lock, Manifest};
+use dsimg_mirror::MirrorSettings;
+use dsimg_plan::plan::pinned_key;
+use dsimg_plan::{Digest, Plan, Stage};
 use dsimg_template::Catalog;
 
 use crate::error::BuildError;
 use crate::freeze::read_machine;
 use crate::guest::Guest;
+use crate::lock::{Stock, differing, pins_of_records};
 use crate::network;
 use crate::output::OutputFolder;
 use crate::prepare::{Preparation, prepare};
-use crate::record::{Outcome, write_manifest};
+use crate::record::{Outcome, locked_base, write_manifest};
 use crate::save::{Notes, Point, Saver};
 use crate::stages::{DROP_CACHES, StageSetting, run_last_stage, run_stage, tidy_after};
-use crate::start::{Policy, Started, Wanted, start_from_deepest_checkpoint};
+use crate::start::{Policy, Started, Wanted, deepest, start_from_deepest_checkpoint};
+use crate::supply::Supply;
 use crate::timings::Timings;
+use crate::tools;
 use crate::upload::Sources;
 
 /// One plan and all that it is carried out with.
@@ -43,6 +48,20 @@ pub struct Job<'a> {
     pub log: &'a Path,
     /// Which checkpoints it may start from.
     pub checkpoints: Policy,
+    /// The repositories that dsimg serves to the machine; `None`: it asks the outside itself.
+    pub repositories: Option<MirrorSettings>,
+    /// What the plan's stages are bound to.
+    pub lock: Option<KeptLock<'a>>,
+}
+
+/// A lock that fits all stages of the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptLock<'a> {
+    pub lock: &'a Lock,
+    /// Of the lock's file.
+    pub sha256: &'a Digest,
+    /// Packages that differ from it in the end are a failure, not a word in the manifest.
+    pub strict: bool,
 }
 
 impl std::fmt::Debug for Job<'_> {
@@ -83,22 +102,89 @@ pub async fn execute(job: &Job<'_>, run: &RunContext) -> Result<BuildReport, Bui
 
 async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> Result<Manifest, BuildError> {
     let mut timings = Timings::start();
+    let ready = make_ready(job, &mut timings, run).await?;
+    let outcome = carry_out(&ready, Until::Image(output), job, &mut timings, run).await?;
+    let Ready { host, base, .. } = ready;
+    write_manifest(outcome, &Setting { job, host, base }, timings, output, run)
+}
+
+/// All stages of a plan but the last, and what they brought: what a lock is made of. No image is made, and no machine is
+/// started where a checkpoint knows it all.
+///
+/// # Errors
+/// As of [`execute`].
+pub async fn take_stock(job: &Job<'_>, run: &RunContext) -> Result<Stock, BuildError> {
+    let mut timings = Timings::start();
+    let ready = make_ready(job, &mut timings, run).await?;
+    let notes = match notes_of_all_stages(&ready, job)? {
+        Some(notes) => notes,
+        None => carry_out(&ready, Until::LastStage, job, &mut timings, run).await?.notes,
+    };
+    let base = locked_base(&job.plan.base, &ready.base);
+    let tools = tools::locked(&job.plan.stages, &job.plan.network, job.access, run).await?;
+    let Notes { packages, fetched, reached, epoch, .. } = notes;
+    Ok(Stock { epoch, base, tools, packages, fetched, reached })
+}
+
+/// What a build has before its machine starts.
+struct Ready {
+    host: HostFacts,
+    base: BaseImage,
+    preparation: Preparation,
+    memory: Option<MemoryFit>,
+    store: Store,
+}
+
+async fn make_ready(job: &Job<'_>, timings: &mut Timings, run: &RunContext) -> Result<Ready, BuildError> {
     let host = job.builder.check_ready(job.plan, run).await?;
     let base = timings.phase(Phase::Base, run, make_base(job, run)).await?;
+    check_base(&base, job)?;
     let preparation = prepare(job, run).await?;
     let memory = job.builder.memory_fit(job.plan, run).await?;
-    let store = Store::new(&run.cache);
-    let wanted = Wanted { store: &store, base: &base, memory: memory.as_ref() };
+    Ok(Ready { host, base, preparation, memory, store: Store::new(&run.cache) })
+}
+
+/// A lock is of one base.
+fn check_base(base: &BaseImage, job: &Job<'_>) -> Result<(), BuildError> {
+    match job.lock {
+        Some(kept) if kept.lock.base.sha256 != base.sha256.as_str() => Err(BuildError::OtherBase {
+            locked: kept.lock.base.sha256.clone(),
+            found: base.sha256.clone(),
+            description: base.description.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// How far a build goes.
+#[derive(Clone, Copy)]
+enum Until<'a> {
+    Image(&'a OutputFolder),
+    /// All stages but the last.
+    LastStage,
+}
+
+/// A machine is started, does what it shall, and is ended.
+async fn carry_out(
+    ready: &Ready,
+    until: Until<'_>,
+    job: &Job<'_>,
+    timings: &mut Timings,
+    run: &RunContext,
+) -> Result<Outcome, BuildError> {
+    let Ready { base, preparation, memory, store, .. } = ready;
+    let wanted = Wanted { store, base, memory: memory.as_ref() };
     let started = start_from_deepest_checkpoint(job, &wanted, run);
     let Started { mut machine, session, checkpoint, done, holds: _holds, lock } =
         timings.phase(Phase::Boot, run, started).await?;
 
-    let mut saver = Saver::new(&store, job.plan, &base, memory.as_ref(), checkpoint.clone(), run);
+    let mut saver = Saver::new(store, job.plan, base, memory.as_ref(), checkpoint.clone(), run);
     let start = Start { machine: machine.as_ref(), session, checkpoint: checkpoint.as_ref(), done, lock };
-    let provisioned = provision(start, &mut saver, &preparation, output, job, &mut timings, run).await;
-    let outcome = match provisioned {
-        Ok(outcome) => finish(machine.as_mut(), outcome, output, job, &mut timings, run).await,
-        Err(error) => {
+    let provisioned = provision(start, until, &mut saver, preparation, job, timings, run).await;
+    let outcome = match (provisioned, until) {
+        (Ok(outcome), Until::Image(output)) => finish(machine.as_mut(), outcome, output, job, timings, run).await,
+        (Ok(outcome), Until::LastStage) => Ok(outcome),
+        (Err(error), _) => {
             offer_to_keep(machine.as_ref(), &error, job, run).await;
             Err(error)
         }
@@ -108,8 +194,15 @@ async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> R
     let stopped = machine.stop().await;
     let outcome = outcome?;
     stopped?;
+    Ok(outcome)
+}
 
-    write_manifest(outcome, &Setting { job, host, base }, timings, output, run)
+/// Those of the checkpoint after the last stage that leaves one.
+fn notes_of_all_stages(ready: &Ready, job: &Job<'_>) -> Result<Option<Notes>, BuildError> {
+    let listing = ready.store.list()?;
+    let found = deepest(job.plan, &listing, &ready.base.sha256, &job.checkpoints, jiff::Timestamp::now());
+    let all = job.plan.stages.len() - 1;
+    Ok(found.filter(|(done, _)| *done == all).and_then(|(_, checkpoint)| Notes::of(checkpoint)))
 }
 
 /// What the manifest says beside the outcome.
@@ -142,15 +235,19 @@ struct Start<'a> {
 /// All stages that are not in the machine yet, and what was installed after each. The machine is saved after each.
 async fn provision(
     start: Start<'_>,
+    until: Until<'_>,
     saver: &mut Saver<'_>,
     preparation: &Preparation,
-    output: &OutputFolder,
     job: &Job<'_>,
     timings: &mut Timings,
     run: &RunContext,
 ) -> Result<Outcome, BuildError> {
     let (machine, done) = (start.machine, start.done);
-    let setting = StageSetting { sources: job.sources, image_folder: output.path(), run };
+    let image_folder = match until {
+        Until::Image(output) => output.path(),
+        Until::LastStage => &run.work,
+    };
+    let setting = StageSetting { sources: job.sources, image_folder, run };
     let (last, stages) = job.plan.stages.split_last().expect("every plan ends with the hygiene stage");
     let count = job.plan.stages.len();
     let mut notes = start.checkpoint.and_then(Notes::of).unwrap_or_default();
@@ -159,7 +256,8 @@ async fn provision(
     }
     tell_start(start.checkpoint, done, count, run);
 
-    let mut guest = Guest::new(machine, start.session, preparation, run);
+    let supply = Supply::open(job.repositories.as_ref(), &notes.fetched).await?;
+    let mut guest = Guest::new(machine, start.session, preparation, supply.address(), run);
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
     let mut lock = start.lock;
     if start.checkpoint.is_none() {
@@ -168,29 +266,80 @@ async fn provision(
         let lock = std::mem::replace(&mut lock, next);
         let plan = job.plan;
         notes = freeze(&guest, notes, None, DROP_CACHES, timings, run).await?;
-        let point = Point { kind: Kind::Boot, key: &plan.disk_key, label: "boot", inputs: &plan.disk_inputs };
+        let (key, inputs) = (&plan.disk_key, &plan.disk_inputs);
+        let point = Point { kind: Kind::Boot, key, locked_key: None, label: "boot", inputs };
         timings.phase(Phase::Checkpoint, run, saver.save(machine, point, (&notes, lock), run)).await?;
     }
+    // What the boot itself called is no stage's.
+    machine.calls().await?;
 
     for (index, stage) in stages.iter().enumerate().skip(done) {
         if index > done {
             // Where another build is at it, too, both go on: each has its own machine.
             lock = saver.lock_stage(&stage.key)?;
         }
+        supply.begin_stage(&stage.label);
         let ran = timings.stage(stage, index + 1, count, run, run_stage(stage, &mut guest, setting)).await;
         if let Err(error) = ran {
+            supply.tell_misses(run);
             save_failure(stage, &error, saver, machine, &notes, run).await?;
             return Err(cut(stage)(error));
         }
+        notes.fetched.extend(supply.take_record().await.map_err(cut(stage))?);
+        note_calls(machine, &stage.label, &mut notes, run).await?;
         let tidy = tidy_after(stage, saver.is_on(machine));
         notes = freeze(&guest, notes, Some(stage), &tidy, timings, run).await.map_err(cut(stage))?;
         notes.stages = timings.stages();
-        let point = Point { kind: Kind::Stage, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
+        let locked_key = locked_key(job, index, &notes);
+        let (key, label, inputs) = (&stage.key, &stage.label, &stage.inputs);
+        let point = Point { kind: Kind::Stage, key, locked_key: locked_key.as_ref(), label, inputs };
         let saved = saver.save(machine, point, (&notes, lock.take()), run);
         timings.phase(Phase::Checkpoint, run, saved).await.map_err(cut(stage))?;
     }
-    timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
-    Ok(Outcome { packages: notes.packages, system: notes.system, written: Written::default() })
+    check_against_lock(&notes, job)?;
+    if matches!(until, Until::Image(_)) {
+        timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
+    }
+    supply.close().await?;
+    Ok(Outcome { notes, written: Written::default() })
+}
+
+/// By which a build from a lock of what was fetched until now would find the stage. A build that is bound to a lock looks by
+/// that key in the first place.
+fn locked_key(job: &Job<'_>, index: usize, notes: &Notes) -> Option<Digest> {
+    let repositories = job.repositories.as_ref()?;
+    if repositories.pins.is_some() {
+        return None;
+    }
+    let pins: Vec<_> = pins_of_records(job.plan, &notes.fetched).into_iter().take(index + 1).map(Some).collect();
+    Some(pinned_key(&job.plan.stages[index].key, &pins))
+}
+
+/// Whom the stage called past dsimg; what it was is told at once, as nobody can lock it.
+async fn note_calls(
+    machine: &dyn Machine,
+    label: &str,
+    notes: &mut Notes,
+    run: &RunContext,
+) -> Result<(), BuildError> {
+    let Some(calls) = machine.calls().await? else {
+        notes.unwatched = true;
+        return Ok(());
+    };
+    if !calls.is_empty() {
+        let shown = calls.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        run.info(format!("stage `{label}` used the network by itself, which no lock can bind: {shown}"));
+        notes.reached.entry(label.to_owned()).or_default().extend(calls);
+    }
+    Ok(())
+}
+
+/// # Errors
+/// The lock is to be kept to, and the machine has other packages.
+fn check_against_lock(notes: &Notes, job: &Job<'_>) -> Result<(), BuildError> {
+    let Some(kept) = job.lock.filter(|kept| kept.strict) else { return Ok(()) };
+    let differing = differing(kept.lock, &notes.packages);
+    if differing.is_empty() { Ok(()) } else { Err(BuildError::DiffersFromLock { differing }) }
 }
 
 fn tell_start(checkpoint: Option<&Checkpoint>, done: usize, count: usize, run: &RunContext) {
@@ -217,7 +366,7 @@ async fn freeze(
         Some(stage) => dsimg_manifest::attribute(&before.packages, now.packages, &stage.label),
         None => now.packages,
     };
-    Ok(Notes { packages, system: now.system, ..before })
+    Ok(Notes { packages, system: now.system, epoch: now.epoch, ..before })
 }
 
 /// The machine as a failed stage left it, to look into.
@@ -232,7 +381,8 @@ async fn save_failure(
     if !matches!(error, BuildError::Stage { .. }) {
         return Ok(());
     }
-    let point = Point { kind: Kind::Failed, key: &stage.key, label: &stage.label, inputs: &stage.inputs };
+    let (key, label, inputs) = (&stage.key, &stage.label, &stage.inputs);
+    let point = Point { kind: Kind::Failed, key, locked_key: None, label, inputs };
     saver.save(machine, point, (notes, None), run).await
 }
 

@@ -21,6 +21,8 @@ const BORDER: &str = "--- system";
 pub(crate) struct Reading {
     pub(crate) packages: Frozen,
     pub(crate) system: SystemFacts,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub(crate) epoch: i64,
 }
 
 /// All packages that the provisioners' freeze scripts know how to find, and the system's name, kernel and languages.
@@ -40,7 +42,12 @@ pub(crate) async fn read_machine(guest: &Guest<'_>, beside: &str) -> Result<Read
     let no_border = || BuildError::Freeze { why: "the system's own facts are missing".to_owned() };
     let (packages, system) = text.split_once(BORDER).ok_or_else(no_border)?;
     let packages = parse_frozen(packages).map_err(|why| BuildError::Freeze { why })?;
-    Ok(Reading { packages, system: parse_system(system) })
+    let epoch = parse_epoch(system).ok_or_else(|| BuildError::Freeze { why: "the epoch is missing".to_owned() })?;
+    Ok(Reading { packages, system: parse_system(system), epoch })
+}
+
+fn parse_epoch(text: &str) -> Option<i64> {
+    text.lines().find_map(|line| line.strip_prefix("epoch\t"))?.parse().ok()
 }
 
 fn parse_system(text: &str) -> SystemFacts {

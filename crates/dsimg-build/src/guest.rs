@@ -1,6 +1,7 @@
 //! The running machine with an open session: what stages talk to.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use dsimg_machine::{
 };
 
 use crate::error::BuildError;
+use crate::network::MIRROR;
 use crate::prepare::Preparation;
 use crate::stages::Ended;
 
@@ -20,6 +22,8 @@ pub(crate) struct Guest<'a> {
     machine: &'a dyn Machine,
     session: Box<dyn Session>,
     preparation: &'a Preparation,
+    /// Where dsimg serves repositories on this host.
+    repositories: Option<SocketAddr>,
     run: &'a RunContext,
 }
 
@@ -34,9 +38,10 @@ impl<'a> Guest<'a> {
         machine: &'a dyn Machine,
         session: Box<dyn Session>,
         preparation: &'a Preparation,
+        repositories: Option<SocketAddr>,
         run: &'a RunContext,
     ) -> Self {
-        Self { machine, session, preparation, run }
+        Self { machine, session, preparation, repositories, run }
     }
 
     #[must_use]
@@ -49,14 +54,29 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// The guest does not take them.
     pub(crate) async fn prepare(&self) -> Result<(), BuildError> {
+        let script = match self.repositories {
+            Some(address) => self.preparation.script.replace(MIRROR, &self.way_to(address).await?),
+            None => self.preparation.script.clone(),
+        };
         let command = RemoteCommand::new(["bash", "-s"])
-            .with_stdin(self.preparation.script.clone().into_bytes())
+            .with_stdin(script.into_bytes())
             .with_timeout(Duration::from_secs(15 * 60));
         let has = until_cancelled(self.run, self.session.read(&command)).await?;
         if has == self.preparation.mark.as_str().as_bytes() {
             return Ok(());
         }
         self.bring(self.preparation.pack()?, dsimg_plan::make::GUEST_FOLDER).await
+    }
+
+    /// The address by which the guest reaches what listens on this host.
+    async fn way_to(&self, here: SocketAddr) -> Result<String, BuildError> {
+        Ok(match self.machine.host_address() {
+            Some(address) => format!("http://{}", SocketAddr::new(address, here.port())),
+            None => {
+                let port = until_cancelled(self.run, self.session.lead_back(here)).await?;
+                format!("http://127.0.0.1:{port}")
+            }
+        })
     }
 
     /// Unpacks a tar file of the host below `to`.

@@ -32,7 +32,12 @@ const HOST_BUNDLES: [&str; 4] = [
 /// Certificates or a tool can't be had, or the work folder can't be written.
 pub(crate) async fn prepare(job: &Job<'_>, run: &RunContext) -> Result<Preparation, BuildError> {
     let certificates = read_certificates(job)?;
-    let script = preparation_script(&job.plan.network, certificates.is_some());
+    let served = match &job.repositories {
+        None => Served::Nothing,
+        Some(repositories) if repositories.pins.is_none() => Served::Open,
+        Some(_) => Served::Locked,
+    };
+    let script = preparation_script(&job.plan.network, certificates.is_some(), served);
     let mangled = || BuildError::MangledSecret { stage: "network".to_owned() };
     let script = secret::reveal(&script, job.sources.secrets).ok_or_else(mangled)?;
     let archive = run.work.join("prepare.tar");
@@ -74,8 +79,8 @@ async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, Pa
 /// Certificates, tools and freeze scripts as they will lie in the build's folder of the guest.
 fn contents(tools: &[(String, PathBuf)], certificates: Option<&str>, job: &Job<'_>) -> Vec<Content> {
     let mut contents = Vec::new();
-    for (name, text) in certificates.map(certificate_files).into_iter().flatten() {
-        contents.push(Content::Bytes(name.to_owned(), 0o644, text.as_bytes().to_owned()));
+    if let Some(bundle) = certificates {
+        contents.push(Content::Bytes("ca.pem".to_owned(), 0o644, bundle.as_bytes().to_owned()));
     }
     // Their folder is made by the script: it lies on the disk.
     contents.extend(tools.iter().map(|(name, path)| Content::File(format!("tools/{name}"), 0o755, path.clone())));

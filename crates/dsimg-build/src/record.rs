@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use dsimg_machine::{Ami, Artifact, RunContext, Written};
-use dsimg_manifest::Frozen;
-use dsimg_manifest::manifest::{self, Manifest, SystemFacts};
+use dsimg_machine::{Ami, Artifact, BaseImage, RunContext, Written};
+use dsimg_manifest::lock::LockedBase;
+use dsimg_manifest::manifest::{self, Manifest};
 use dsimg_manifest::outputs::OUTPUTS;
 use dsimg_plan::Digest;
 use dsimg_plan::plan::PlannedBase;
@@ -13,14 +13,15 @@ use dsimg_template::template::Location;
 
 use crate::error::BuildError;
 use crate::execute::Setting;
+use crate::lock::{Facts, reproducibility};
 use crate::output::OutputFolder;
+use crate::save::Notes;
 use crate::timings::Timings;
 
 /// What the machine became.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) packages: Frozen,
-    pub(crate) system: SystemFacts,
+    pub(crate) notes: Notes,
     pub(crate) written: Written,
 }
 
@@ -68,8 +69,21 @@ fn write_all(folder: &Path, manifest: &Manifest) -> Result<(), BuildError> {
 
 fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run: &RunContext) -> Manifest {
     let (job, plan) = (setting.job, setting.job.plan);
-    let mut packages = outcome.packages;
+    let mut packages = outcome.notes.packages;
     packages.sort();
+    let artifacts: Vec<_> = outcome.written.files.into_iter().map(artifact).collect();
+    let disks = artifacts.iter().map(|artifact| (artifact.format.clone(), artifact.sha256.clone())).collect();
+    let facts = Facts {
+        epoch: outcome.notes.epoch,
+        lock: job.lock.map(|kept| kept.lock),
+        packages: &packages,
+        reached: &outcome.notes.reached,
+        watched: !outcome.notes.unwatched,
+        sealed: false,
+        tree: None,
+        disks: &disks,
+    };
+    let reproducibility = reproducibility(&facts, job.lock.map(|kept| kept.sha256.to_string()));
     Manifest {
         format: manifest::FORMAT,
         image: manifest::ImageFacts {
@@ -78,8 +92,8 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
             summary: plan.image.summary.clone(),
         },
         plan: plan.hash().to_string(),
-        base: base_facts(&plan.base, setting),
-        system: outcome.system,
+        base: base_facts(&plan.base, &setting.base),
+        system: outcome.notes.system,
         stages: plan.stages.iter().map(stage_facts).collect(),
         packages,
         build: manifest::BuildFacts {
@@ -93,15 +107,21 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
                 cpus: setting.host.cpus,
                 os: setting.host.os.clone(),
             },
-            artifacts: outcome.written.files.into_iter().map(artifact).collect(),
+            artifacts,
             amis: outcome.written.amis.into_iter().map(ami).collect(),
             durations: timings.durations(),
-            reproducibility: None,
+            reproducibility: Some(reproducibility),
         },
     }
 }
 
-fn base_facts(base: &PlannedBase, setting: &Setting<'_>) -> manifest::BaseFacts {
+/// The base as a lock has it.
+pub(crate) fn locked_base(base: &PlannedBase, image: &BaseImage) -> LockedBase {
+    let manifest::BaseFacts { kind, source, id, sha256 } = base_facts(base, image);
+    LockedBase { kind, source, id, sha256 }
+}
+
+fn base_facts(base: &PlannedBase, image: &BaseImage) -> manifest::BaseFacts {
     let (kind, source) = match base {
         PlannedBase::Bootstrap(bootstrap) => {
             let distro = match bootstrap.distro {
@@ -120,9 +140,9 @@ fn base_facts(base: &PlannedBase, setting: &Setting<'_>) -> manifest::BaseFacts 
                 }
             },
         ),
-        PlannedBase::Ami(_) => ("ami", setting.base.description.clone()),
+        PlannedBase::Ami(_) => ("ami", image.description.clone()),
     };
-    let (id, sha256) = (setting.base.id.clone(), setting.base.sha256.to_string());
+    let (id, sha256) = (image.id.clone(), image.sha256.to_string());
     manifest::BaseFacts { kind: kind.to_owned(), source, id, sha256 }
 }
 

@@ -1,11 +1,13 @@
 //! The machine is saved after each stage, while the build goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Hold, Kind, Memory, StageLock, Store, StoreError};
 use dsimg_machine::{BaseImage, Machine, MemoryFit, RunContext};
 use dsimg_manifest::Frozen;
 use dsimg_manifest::manifest::SystemFacts;
+use dsimg_mirror::Fetched;
 use dsimg_plan::{Digest, Plan};
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,6 +24,18 @@ pub(crate) struct Notes {
     pub(crate) system: SystemFacts,
     /// How long each stage took, in milliseconds.
     pub(crate) stages: Vec<(String, u64)>,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) epoch: i64,
+    /// What the stages were given by the repositories that dsimg serves, in their order.
+    #[serde(default)]
+    pub(crate) fetched: Vec<Fetched>,
+    /// By stage, whom it called past dsimg.
+    #[serde(default)]
+    pub(crate) reached: BTreeMap<String, BTreeSet<String>>,
+    /// Nobody could tell whom the stages called.
+    #[serde(default)]
+    pub(crate) unwatched: bool,
 }
 
 impl Notes {
@@ -29,7 +43,8 @@ impl Notes {
     pub(crate) fn of(checkpoint: &Checkpoint) -> Option<Self> {
         let notes: Self = serde_json::from_value(checkpoint.notes.clone()).ok()?;
         // Those of the boot were not written once.
-        (!notes.system.os.is_empty()).then_some(notes)
+        // Nor was the epoch.
+        (!notes.system.os.is_empty() && notes.epoch != 0).then_some(notes)
     }
 }
 
@@ -38,6 +53,7 @@ impl Notes {
 pub(crate) struct Point<'a> {
     pub(crate) kind: Kind,
     pub(crate) key: &'a Digest,
+    pub(crate) locked_key: Option<&'a Digest>,
     pub(crate) label: &'a str,
     pub(crate) inputs: &'a serde_json::Value,
 }
@@ -180,7 +196,7 @@ impl<'a> Saver<'a> {
             base: self.base.clone(),
             depth: self.last.as_ref().map_or(0, |parent| parent.depth) + 1,
             key: point.key.clone(),
-            locked_key: None,
+            locked_key: point.locked_key.cloned(),
             kind: point.kind,
             label: point.label.to_owned(),
             image: self.plan.image.name.clone(),

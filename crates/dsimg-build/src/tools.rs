@@ -1,12 +1,18 @@
 //! Programs that go into the machine for the time of the build.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use dsimg_download::{Access, Download, Expected, Small, SmallRequest, fetch, fetch_bytes};
 use dsimg_machine::{MachineError, RunContext};
+use dsimg_manifest::lock::{Artifact, LockedTool};
+use dsimg_plan::{Digest, Stage};
+use dsimg_store::Store;
 use dsimg_template::template::{Location, Network};
 use url::Url;
+
+use crate::error::BuildError;
 
 /// PyPI's page of a package with hundreds of releases has 2 MiB today.
 const LARGEST_INDEX_PAGE: u64 = 64 << 20;
@@ -57,6 +63,25 @@ pub async fn find(
     }
 }
 
+/// The tools of these stages as a lock has them; their packages are in the store then.
+///
+/// # Errors
+/// There is no such tool, or it can't be had.
+pub(crate) async fn locked(
+    stages: &[Stage],
+    network: &Network,
+    access: &Access,
+    run: &RunContext,
+) -> Result<Vec<LockedTool>, BuildError> {
+    let names: BTreeSet<_> = stages.iter().flat_map(|stage| &stage.tools).collect();
+    let index = network.pip.as_deref().unwrap_or(PYPI);
+    let mut tools = Vec::new();
+    for wheel in names.into_iter().filter_map(|name| (name == UV.project).then_some(&UV)) {
+        tools.push(wheel.locked(index, access, run).await?);
+    }
+    Ok(tools)
+}
+
 /// The uv program for an x86-64 guest, from the cache or from the Python package index that `network` names.
 ///
 /// # Errors
@@ -77,15 +102,43 @@ impl Wheel {
         if program.exists() {
             return Ok(program);
         }
-        let location = Location::Url(self.find_in(index, access, run).await?);
-        let expected = Expected::Sha256(self.sha256.to_owned());
-        let wheel = fetch(&Download { location, expected, access: access.clone() }, cache, run).await?;
+        let wheel = match self.in_store(cache) {
+            Some(wheel) => wheel,
+            None => {
+                let location = Location::Url(self.find_in(index, access, run).await?);
+                let expected = Expected::Sha256(self.sha256.to_owned());
+                fetch(&Download { location, expected, access: access.clone() }, cache, run).await?
+            }
+        };
         let (member, to) = (self.member, program.clone());
         match tokio::task::spawn_blocking(move || extract(&wheel, member, &to)).await {
             Ok(Ok(())) => Ok(program),
             Ok(Err(source)) => Err(MachineError::file("cannot write", program, source)),
             Err(stopped) => Err(MachineError::file("cannot write", program, io::Error::other(stopped))),
         }
+    }
+
+    /// The package that a bundle brought, or a lock asked for.
+    fn in_store(&self, cache: &Path) -> Option<PathBuf> {
+        let digest = Digest::parse(self.sha256)?;
+        Store::open(cache).ok()?.verified(&digest).ok()
+    }
+
+    async fn locked(&self, index: &str, access: &Access, run: &RunContext) -> Result<LockedTool, BuildError> {
+        let url = self.find_in(index, access, run).await?;
+        let store = Store::open(&run.cache)?;
+        let path = match self.in_store(&run.cache) {
+            Some(path) => path,
+            None => {
+                let (location, expected) = (Location::Url(url.clone()), Expected::Sha256(self.sha256.to_owned()));
+                let wheel = fetch(&Download { location, expected, access: access.clone() }, &run.cache, run).await?;
+                store.put_file(&wheel, &dsimg_store::Expected::default())?;
+                wheel
+            }
+        };
+        let size = std::fs::metadata(&path).map_err(|error| BuildError::file("cannot read", &path, error))?.len();
+        let artifact = Artifact { url: without_login(&url), sha256: self.sha256.to_owned(), size };
+        Ok(LockedTool { name: self.project.to_owned(), version: self.version.to_owned(), artifact })
     }
 
     /// Mirrors keep files elsewhere than PyPI does, so the index itself is asked where.
@@ -101,6 +154,13 @@ impl Wheel {
             MachineError::refused(format!("the package index at `{}` has no {project} {version}", page.url), hint)
         })
     }
+}
+
+fn without_login(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return url.to_owned() };
+    // Refused only for URLs without a host.
+    let _has_host = url.set_username("").and_then(|()| url.set_password(None));
+    url.into()
 }
 
 /// The link to the file, as the page has it.

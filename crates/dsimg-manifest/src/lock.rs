@@ -49,6 +49,20 @@ pub struct Lock {
     /// What can't be frozen: where stages went by themselves.
     #[serde(default)]
     pub unfrozen: Vec<Unfrozen>,
+    /// What the first build from this lock gave; later ones are compared with it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<LockedImage>,
+}
+
+/// What an image came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedImage {
+    /// sha256 of the listing of all its files, as in the manifest.
+    pub tree: String,
+    /// sha256 of each image file, by format. Only sealed images have the same bytes twice.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub disks: BTreeMap<String, String>,
 }
 
 /// Bytes in the package store.
@@ -161,11 +175,14 @@ pub struct Distribution {
     /// In its normal form.
     pub name: String,
     pub version: String,
-    /// The virtual environment; empty for what was needed on the way and is not in the image.
+    /// The virtual environment.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub location: String,
     pub requested: bool,
     pub stage: String,
+    /// It was needed on the way and is not in the image.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub passing: bool,
     /// The index, without a login: `https://pypi.org/simple`.
     pub index: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -180,11 +197,14 @@ pub struct Distribution {
 pub struct RPackage {
     pub name: String,
     pub version: String,
-    /// The library; empty for what was needed on the way and is not in the image.
+    /// The library, where it is known.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub location: String,
     pub requested: bool,
     pub stage: String,
+    /// It was needed on the way and is not in the image.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub passing: bool,
     /// The repository: `https://cloud.r-project.org`; `github` for what came from there.
     pub repository: String,
     /// Of a package from GitHub: `owner/name@commit`.
@@ -307,6 +327,7 @@ mod tests {
                 location: "/opt/ds".to_owned(),
                 requested: true,
                 stage: "python".to_owned(),
+                passing: false,
                 index: "https://pypi.org/simple".to_owned(),
                 licence: None,
                 artifact: Some(artifact(
@@ -319,6 +340,7 @@ mod tests {
                 location: "/usr/local/lib/R/site-library".to_owned(),
                 requested: true,
                 stage: "r".to_owned(),
+                passing: false,
                 repository: "https://cloud.r-project.org".to_owned(),
                 commit: None,
                 licence: Some("GPL-2.0-or-later".to_owned()),
@@ -329,6 +351,7 @@ mod tests {
                 stage: "setup".to_owned(),
                 reached: BTreeSet::from(["example.org:443".to_owned()]),
             }],
+            image: Some(LockedImage { tree: "23".repeat(32), disks: BTreeMap::new() }),
         };
         LockFile { runs: BTreeMap::from([("kvm".to_owned(), lock)]) }
     }

@@ -1,5 +1,6 @@
 # Prints facts about the system: name, tab, value.
 . /etc/os-release
+printf 'epoch\t%s\n' "$(cat /var/cache/dsimg/epoch)"
 printf 'os\t%s\n' "$PRETTY_NAME"
 printf 'os_id\t%s\n' "$ID"
 printf 'os_version\t%s\n' "${DEBIAN_VERSION_FULL:-${VERSION_ID:-}}"

@@ -87,7 +87,7 @@ fn digest_of(body: &str) -> String {
 }
 
 fn write_run(name: &str, lock: &Lock) -> String {
-    let Lock { epoch, base, tools, stages, indexes, deb, pypi, cran, files, unfrozen } = lock;
+    let Lock { epoch, base, tools, stages, indexes, deb, pypi, cran, files, unfrozen, image } = lock;
     let mut text = format!("\n[run.{}]\nepoch = {epoch}\nbase = {}\n", inline(&name), inline(base));
     write_list("tools", tools, &mut text);
     write_list("stages", stages, &mut text);
@@ -97,6 +97,9 @@ fn write_run(name: &str, lock: &Lock) -> String {
     write_list("cran", cran, &mut text);
     write_list("files", files, &mut text);
     write_list("unfrozen", unfrozen, &mut text);
+    if let Some(image) = image {
+        let _ = writeln!(text, "image = {}", inline(image));
+    }
     text
 }
 

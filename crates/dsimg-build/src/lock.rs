@@ -1,0 +1,13 @@
+//! The lock and the build: where it fits a plan, what it pins, how it is made, and how far the result can be made again.
+
+mod compare;
+mod fit;
+mod level;
+mod make;
+mod pins;
+
+pub use compare::{Differing, differing};
+pub use fit::{Misfit, misfits, pins_of};
+pub use level::{Facts, reproducibility};
+pub use make::{Stock, make_lock};
+pub(crate) use pins::pins_of_records;

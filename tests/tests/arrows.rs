@@ -6,7 +6,7 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("qemu", &["template", "plan", "machine", "ssh", "download"]),
     ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
+    ("store", &["plan"]),
     ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint"]),
     ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint"]),
 ];

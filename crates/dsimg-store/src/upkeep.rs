@@ -1,0 +1,115 @@
+//! How large the store is, and making it smaller.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use dsimg_plan::Digest;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::StoreError;
+use crate::known::Known;
+use crate::store::Store;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub blobs: usize,
+    /// As they take place on the disk: holes are free.
+    pub bytes: u64,
+}
+
+/// What went away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub blobs: usize,
+    /// As they took place on the disk.
+    pub bytes: u64,
+}
+
+struct Blob {
+    digest: Digest,
+    used: SystemTime,
+    bytes: u64,
+}
+
+impl Store {
+    /// # Errors
+    /// The folder of blobs can't be read.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let blobs = self.list()?;
+        Ok(Usage { blobs: blobs.len(), bytes: blobs.iter().map(|blob| blob.bytes).sum() })
+    }
+
+    /// Removes blobs, those first that were not used for longest, until the rest takes `budget` bytes or is all to be
+    /// kept. Damaged blobs and what dead writers left go as well.
+    ///
+    /// # Errors
+    /// A folder can't be read, or a blob not removed.
+    pub fn prune(&self, keep: &BTreeSet<Digest>, budget: u64) -> Result<Pruned, StoreError> {
+        self.sweep()?;
+        let mut blobs = self.list()?;
+        blobs.sort_by(|one, other| (one.used, &one.digest).cmp(&(other.used, &other.digest)));
+        let mut total: u64 = blobs.iter().map(|blob| blob.bytes).sum();
+        let mut pruned = Pruned::default();
+        for blob in blobs {
+            if total <= budget {
+                break;
+            }
+            if keep.contains(&blob.digest) {
+                continue;
+            }
+            let path = self.path_of(&blob.digest);
+            fs::remove_file(&path).map_err(|source| StoreError::file("cannot remove", &path, source))?;
+            total -= blob.bytes;
+            pruned.blobs += 1;
+            pruned.bytes += blob.bytes;
+        }
+        self.forget_urls_without_blobs()?;
+        Ok(pruned)
+    }
+
+    fn list(&self) -> Result<Vec<Blob>, StoreError> {
+        let blobs = entries(&self.blobs())?.into_iter().filter_map(|entry| {
+            let digest = Digest::parse(entry.file_name().to_str()?)?;
+            // It may have been removed since the folder was read.
+            let about = entry.metadata().ok()?;
+            Some(Blob { digest, used: about.modified().ok()?, bytes: about.blocks() * 512 })
+        });
+        Ok(blobs.collect())
+    }
+
+    fn sweep(&self) -> Result<(), StoreError> {
+        for entry in entries(&self.damaged())?.into_iter().chain(entries(&self.incoming())?) {
+            let path = entry.path();
+            if path.is_dir() {
+                continue;
+            }
+            let dead =
+                File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            if dead {
+                // Its writer may have ended just now, and taken it away.
+                let _gone_already = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_urls_without_blobs(&self) -> Result<(), StoreError> {
+        for entry in entries(&self.urls())? {
+            let path = entry.path();
+            let known: Option<Known> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let has_blob = known.is_some_and(|known| self.size_of(&known.sha256) == Some(known.size));
+            if !has_blob {
+                let _gone_already = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<DirEntry>, StoreError> {
+    let read = fs::read_dir(folder).and_then(Iterator::collect);
+    read.map_err(|source| StoreError::file("cannot read", folder, source))
+}

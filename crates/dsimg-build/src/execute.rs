@@ -26,7 +26,6 @@ use crate::stages::{DROP_CACHES, StageSetting, run_last_stage, run_stage, tidy_a
 use crate::start::{Policy, Started, Wanted, deepest, start_from_deepest_checkpoint};
 use crate::supply::Supply;
 use crate::timings::Timings;
-use crate::tools;
 use crate::upload::Sources;
 
 /// One plan and all that it is carried out with.
@@ -82,6 +81,8 @@ pub trait OnFailure: Send + Sync {
 pub struct BuildReport {
     pub folder: PathBuf,
     pub manifest: Manifest,
+    /// What a lock is made of; `None` for an image that was there before.
+    pub stock: Option<Stock>,
 }
 
 /// Carries out a plan: nothing of the build is left but the image's folder, or nothing at all.
@@ -92,7 +93,7 @@ pub struct BuildReport {
 pub async fn execute(job: &Job<'_>, run: &RunContext) -> Result<BuildReport, BuildError> {
     let output = OutputFolder::reserve(job.target, job.force, run)?;
     match build_into(&output, job, run).await {
-        Ok(manifest) => Ok(BuildReport { folder: output.publish(run)?, manifest }),
+        Ok((manifest, stock)) => Ok(BuildReport { folder: output.publish(run)?, manifest, stock: Some(stock) }),
         Err(error) => {
             output.discard(run)?;
             Err(error)
@@ -100,12 +101,18 @@ pub async fn execute(job: &Job<'_>, run: &RunContext) -> Result<BuildReport, Bui
     }
 }
 
-async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> Result<Manifest, BuildError> {
+async fn build_into(
+    output: &OutputFolder,
+    job: &Job<'_>,
+    run: &RunContext,
+) -> Result<(Manifest, Stock), BuildError> {
     let mut timings = Timings::start();
     let ready = make_ready(job, &mut timings, run).await?;
     let outcome = carry_out(&ready, Until::Image(output), job, &mut timings, run).await?;
+    let stock = stock_of(outcome.notes.clone(), &ready.base, job);
     let Ready { host, base, .. } = ready;
-    write_manifest(outcome, &Setting { job, host, base }, timings, output, run)
+    let manifest = write_manifest(outcome, &Setting { job, host, base }, timings, output, run)?;
+    Ok((manifest, stock))
 }
 
 /// All stages of a plan but the last, and what they brought: what a lock is made of. No image is made, and no machine is
@@ -120,10 +127,12 @@ pub async fn take_stock(job: &Job<'_>, run: &RunContext) -> Result<Stock, BuildE
         Some(notes) => notes,
         None => carry_out(&ready, Until::LastStage, job, &mut timings, run).await?.notes,
     };
-    let base = locked_base(&job.plan.base, &ready.base);
-    let tools = tools::locked(&job.plan.stages, &job.plan.network, job.access, run).await?;
+    Ok(stock_of(notes, &ready.base, job))
+}
+
+fn stock_of(notes: Notes, base: &BaseImage, job: &Job<'_>) -> Stock {
     let Notes { packages, fetched, reached, epoch, .. } = notes;
-    Ok(Stock { epoch, base, tools, packages, fetched, reached })
+    Stock { epoch, base: locked_base(&job.plan.base, base), packages, fetched, reached }
 }
 
 /// What a build has before its machine starts.

@@ -9,5 +9,5 @@ mod pins;
 pub use compare::{Differing, differing};
 pub use fit::{Misfit, misfits, pins_of};
 pub use level::{Facts, reproducibility};
-pub use make::{Stock, make_lock};
+pub use make::{Stock, lock_of};
 pub(crate) use pins::pins_of_records;

@@ -10,6 +10,9 @@ use dsimg_template::template::Network;
 /// This host, as a guest of QEMU's user network sees it.
 const GATEWAY: &str = "10.0.2.2";
 const PYPI: &str = "https://pypi.org/simple";
+const DEBIAN_ARCHIVES: [&str; 3] = ["deb.debian.org/debian", "ftp.debian.org/debian", "httpredir.debian.org/debian"];
+const DEBIAN_SECURITY: [&str; 2] = ["deb.debian.org/debian-security", "security.debian.org/debian-security"];
+const UBUNTU_ARCHIVES: [&str; 2] = ["archive.ubuntu.com/ubuntu", "security.ubuntu.com/ubuntu"];
 const CRAN: &str = "https://cloud.r-project.org";
 
 /// The settings with their secrets put in, for what the host itself does with them; `None` when a filter changed one.
@@ -26,6 +29,28 @@ pub fn reveal(network: &Network, secrets: &BTreeMap<String, Secret>) -> Option<N
         cran: one(&network.cran)?,
         ..network.clone()
     })
+}
+
+/// Addresses that the guest asks for, and what this host asks for in their place: a company's mirrors.
+#[must_use]
+pub fn rewrites(network: &Network) -> Vec<(String, String)> {
+    let mut rewrites = Vec::new();
+    if let Some(mirror) = &network.apt {
+        let mirror = mirror.trim_end_matches('/');
+        // A mirror that ends in `/debian` has `/debian-security` beside it.
+        let security = mirror.strip_suffix("/debian").map_or(mirror.to_owned(), |root| format!("{root}/debian-security"));
+        for (archive, place) in DEBIAN_ARCHIVES.iter().map(|archive| (archive, mirror)).chain(
+            DEBIAN_SECURITY.iter().map(|archive| (archive, security.as_str())).chain(UBUNTU_ARCHIVES.iter().map(|archive| (archive, mirror))),
+        ) {
+            for scheme in ["http", "https"] {
+                rewrites.push((format!("{scheme}://{archive}"), place.to_owned()));
+            }
+        }
+    }
+    for (public, mirror) in [(PYPI, &network.pip), (CRAN, &network.cran)] {
+        rewrites.extend(mirror.iter().map(|mirror| (public.to_owned(), mirror.trim_end_matches('/').to_owned())));
+    }
+    rewrites
 }
 
 /// Stands in the preparation script for `http://ADDRESS:PORT` of the repositories that dsimg serves: it is known when the

@@ -23,6 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Build an image from a template.
     Build(Build),
+    /// Freeze what goes into an image: write the lock beside the template.
+    Lock(Lock),
     /// Show what a build would do, and change nothing.
     Plan(Plan),
     /// Check templates, and report everything that is wrong with them.
@@ -83,6 +85,9 @@ pub(crate) struct Build {
     /// Leave the image on this host, whatever `[[publish]]` says.
     #[arg(long)]
     pub no_publish: bool,
+    /// Refuse to differ from the lock beside the template, and refuse to build without one.
+    #[arg(long)]
+    pub locked: bool,
     /// Start from the base, whatever checkpoints there are; new ones are made.
     #[arg(long)]
     pub no_cache: bool,
@@ -95,6 +100,28 @@ pub(crate) struct Build {
     /// Print one JSON event a line on standard output.
     #[arg(long, conflicts_with = "progress")]
     pub json: bool,
+    /// How progress is shown.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
+    pub progress: Progress,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg lock team.toml                       # writes team.lock: what it has stays, what is new is added
+  dsimg lock team.toml --upgrade             # all packages as they are published today
+  dsimg lock team.toml --upgrade numpy --upgrade pandas")]
+pub(crate) struct Lock {
+    /// The template: a TOML file, see docs/template.md. Its lock is beside it and ends in `.lock`.
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// Lock only this `[[builder]]`, also one that is `on_request`; may be given several times.
+    #[arg(long, value_name = "BUILDER")]
+    pub only: Vec<String>,
+    /// Move this package to what is published today, or all of them.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub upgrade: Vec<String>,
     /// How progress is shown.
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
     pub progress: Progress,

@@ -7,6 +7,7 @@ mod environment;
 mod failure;
 mod keep;
 mod leftovers;
+mod locking;
 mod one_build;
 mod outcome;
 mod publishing;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Build(arguments) => wait_for(commands::build::run(&arguments)),
+        Command::Lock(arguments) => wait_for(commands::lock::run(&arguments)),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),

@@ -1,21 +1,28 @@
 //! One plan carried out: its work folder, its log, its reporters, and what is told at its end.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dsimg_build::{BuildReport, Job, OnFailure, Policy, Sources, execute};
+use dsimg_build::lock::{Stock, lock_of};
+use dsimg_build::network::{reveal, rewrites};
+use dsimg_build::{BuildError, BuildReport, Job, KeptLock, OnFailure, Policy, Sources, execute, take_stock};
 use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::mask::{Masker, MaskingReporter};
 use dsimg_machine::{Ledger, Reporter, Resource, RunContext};
-use dsimg_manifest::Manifest;
+use dsimg_manifest::{Lock, Manifest};
+use dsimg_mirror::MirrorSettings;
 use dsimg_plan::Plan;
 use dsimg_template::template::Builder;
+use dsimg_template::units::Timeout;
 use dsimg_template::{Catalog, Template, secret};
 
 use crate::arguments::Build;
-use crate::failure::Failure;
+use crate::commands::build::Goal;
+use crate::failure::{Code, Failure};
 use crate::keep::Keeper;
+use crate::locking::{Bound, Locks, Use};
 use crate::signals::Stop;
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
@@ -43,6 +50,9 @@ pub(crate) struct Shared<'a> {
     pub screen: Arc<dyn Screen>,
     pub ledger: Arc<Ledger>,
     pub stop: Stop,
+    pub locks: RefCell<Locks>,
+    pub how: Use,
+    pub goal: Goal,
 }
 
 impl Shared<'_> {
@@ -53,8 +63,14 @@ impl Shared<'_> {
 }
 
 /// # Errors
-/// The build did not end with an image; the failure is in the log as well.
-pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
+/// The build did not end with an image, or with a lock; the failure is in the log as well.
+pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failure> {
+    let plan = &bound.plan;
+    if shared.goal == Goal::Lock && bound.is_kept() {
+        shared.screen.end(&plan.run_name());
+        shared.screen.image(&outcome::describe_fitting_lock(plan, shared.locks.borrow().path()));
+        return Ok(());
+    }
     let folder = target(plan, shared);
     let there = already_there(plan, shared);
     if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
@@ -67,8 +83,11 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
     let (run, reporter) = context(plan, shared, &log);
     let ended = match make_work_folder(&run) {
         Ok(()) => {
-            let there = there.map(|manifest| BuildReport { folder, manifest });
-            let ended = build_and_publish(there, plan, shared, &run, log.path()).await;
+            let there = there.map(|manifest| BuildReport { folder, manifest, stock: None });
+            let ended = match shared.goal {
+                Goal::Image => build_and_publish(there, bound, shared, &run, log.path()).await.map(Ended::Image),
+                Goal::Lock => lock(bound, shared, &run, log.path()).await.map(Ended::Lock),
+            };
             remove_work_folder(&run);
             ended
         }
@@ -79,20 +98,27 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
     tell(ended, plan, shared, &log)
 }
 
+/// What a build came to.
+enum Ended {
+    Image(BuildReport),
+    Lock(Box<Lock>),
+}
+
 async fn build_and_publish(
     there: Option<BuildReport>,
-    plan: &Plan,
+    bound: &Bound,
     shared: &Shared<'_>,
     run: &RunContext,
     log: &Path,
 ) -> Result<BuildReport, Failure> {
+    let plan = &bound.plan;
     if !is_to_be_published(plan, shared) {
-        return carry_out(plan, shared, run, log).await;
+        return carry_out(bound, shared, run, log).await;
     }
     publishing::check(plan, &shared.state, run).await?;
     let report = match there {
         Some(report) => report,
-        None => carry_out(plan, shared, run, log).await?,
+        None => carry_out(bound, shared, run, log).await?,
     };
     publishing::publish(report, plan, &shared.state, run).await
 }
@@ -103,17 +129,62 @@ fn is_to_be_published(plan: &Plan, shared: &Shared<'_>) -> bool {
 
 /// The image that this very plan gave before, unless it shall be made again.
 fn already_there(plan: &Plan, shared: &Shared<'_>) -> Option<Manifest> {
-    let again = shared.arguments.no_cache || shared.arguments.from.is_some();
+    let again = shared.arguments.no_cache || shared.arguments.from.is_some() || shared.goal == Goal::Lock;
     if again { None } else { dsimg_build::unchanged(&target(plan, shared), plan, jiff::Timestamp::now()) }
 }
 
-fn policy(shared: &Shared<'_>) -> Policy {
-    Policy { ignore: shared.arguments.no_cache, from: shared.arguments.from.clone() }
+fn policy(bound: &Bound, shared: &Shared<'_>) -> Policy {
+    Policy { ignore: shared.arguments.no_cache, from: shared.arguments.from.clone().or(bound.from.clone()) }
 }
 
-async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Path) -> Result<BuildReport, Failure> {
+/// The image; and the lock, where it was made for another state of the template.
+async fn carry_out(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) -> Result<BuildReport, Failure> {
+    tell_misfits(bound, run);
+    let report = with_job(bound, shared, (run, log), async |job| Ok(execute(job, run).await?)).await?;
+    if let Some(stock) = report.stock.as_ref().filter(|_| bound.lock.is_some() && !bound.is_kept()) {
+        write_lock(stock.clone(), bound, shared, run).await?;
+        run.info(format!("the lock {} is brought up to date", shared.locks.borrow().path().display()));
+    }
+    Ok(report)
+}
+
+/// The lock alone.
+async fn lock(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) -> Result<Box<Lock>, Failure> {
+    tell_misfits(bound, run);
+    let stock = with_job(bound, shared, (run, log), async |job| Ok(take_stock(job, run).await?)).await?;
+    write_lock(stock, bound, shared, run).await
+}
+
+async fn write_lock(
+    stock: Stock,
+    bound: &Bound,
+    shared: &Shared<'_>,
+    run: &RunContext,
+) -> Result<Box<Lock>, Failure> {
+    let lock = lock_of(stock, &bound.plan, &access(&bound.plan, shared), run).await?;
+    shared.locks.borrow_mut().update(&bound.plan.run_name(), lock.clone())?;
+    Ok(Box::new(lock))
+}
+
+fn tell_misfits(bound: &Bound, run: &RunContext) {
+    for misfit in &bound.misfits {
+        run.info(format!("the lock does not fit stage `{}`: {}", misfit.stage, secret::describe(&misfit.why)));
+    }
+}
+
+/// One plan and all that it is carried out with.
+async fn with_job<T>(
+    bound: &Bound,
+    shared: &Shared<'_>,
+    (run, log): (&RunContext, &Path),
+    work: impl AsyncFnOnce(&Job<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let plan = &bound.plan;
     let builder = wire::builder_for(plan, &shared.folder, &shared.proxies)?;
     let keeper = Keeper::new(shared, run);
+    let sha256 = shared.locks.borrow().sha256().cloned();
+    let strict = shared.how == Use::Strictly;
+    let kept = bound.lock.as_ref().filter(|_| bound.is_kept()).zip(sha256.as_ref());
     let job = Job {
         plan,
         builder: builder.as_ref(),
@@ -126,9 +197,26 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
         dsimg_version: env!("CARGO_PKG_VERSION"),
         on_failure: keeper.as_ref().map(|keeper| keeper as &dyn OnFailure),
         log,
-        checkpoints: policy(shared),
+        checkpoints: policy(bound, shared),
+        repositories: Some(repositories(bound, shared)?),
+        lock: kept.map(|(lock, sha256)| KeptLock { lock, sha256, strict }),
     };
-    Ok(execute(&job, run).await?)
+    work(&job).await
+}
+
+/// What the machine installs from.
+fn repositories(bound: &Bound, shared: &Shared<'_>) -> Result<MirrorSettings, Failure> {
+    let plan = &bound.plan;
+    let network = reveal(&plan.network, &shared.template_of(plan).secrets).ok_or_else(|| {
+        Failure::new(Code::Wrong, "a secret in `[network]` was changed by a filter, so it can't be put in")
+    })?;
+    let store = dsimg_store::Store::open(&shared.cache).map_err(BuildError::from)?;
+    Ok(MirrorSettings {
+        rewrites: rewrites(&network),
+        pins: bound.pins(),
+        min_age: network.min_age.map(Timeout::as_duration),
+        ..MirrorSettings::open(store, access(plan, shared))
+    })
 }
 
 pub(crate) fn target(plan: &Plan, shared: &Shared<'_>) -> PathBuf {
@@ -208,10 +296,14 @@ pub(crate) fn remove_work_folder(run: &RunContext) {
 }
 
 /// The image in words, or the failure with its log.
-fn tell(ended: Result<BuildReport, Failure>, plan: &Plan, shared: &Shared<'_>, log: &LogFile) -> Result<(), Failure> {
+fn tell(ended: Result<Ended, Failure>, plan: &Plan, shared: &Shared<'_>, log: &LogFile) -> Result<(), Failure> {
     let folder = target(plan, shared);
     match ended {
-        Ok(report) => {
+        Ok(Ended::Lock(lock)) => {
+            shared.screen.image(&outcome::describe_lock(&lock, plan, shared.locks.borrow().path()));
+            Ok(())
+        }
+        Ok(Ended::Image(report)) => {
             shared.screen.result(&plan.run_name(), &outcome::success(&report, &folder, log.path()));
             shared.screen.image(&outcome::describe(&report, &folder));
             Ok(())

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use dsimg_build::BuildReport;
-use dsimg_manifest::Manifest;
+use dsimg_manifest::{Lock, Manifest};
+use dsimg_plan::Plan;
 
 use crate::failure::Failure;
 use crate::ui::text::{bytes, printable, seconds};
@@ -20,6 +21,12 @@ pub(crate) fn describe(report: &BuildReport, folder: &Path) -> String {
     let mut text = format!("\n{} {}\n", manifest.image.name, manifest.image.version);
     let _ = writeln!(text, "  packages  {}", packages(manifest));
     let took = Duration::from_millis(build.durations.total_ms);
+    if let Some(reproducibility) = &build.reproducibility {
+        let _ = writeln!(text, "  level     {}", reproducibility.level);
+        for reason in &reproducibility.reasons {
+            let _ = writeln!(text, "            {reason}");
+        }
+    }
     let _ = writeln!(text, "  time      {} ({}, {})", seconds(took), build.host.hypervisor, build.host.accelerator);
     let _ = writeln!(text, "next:\n  dsimg inspect {}", quoted(folder));
     for artifact in &build.artifacts {
@@ -44,6 +51,33 @@ pub(crate) fn describe_unchanged(manifest: &Manifest, folder: &Path) -> String {
         let _ = writeln!(text, "image: {} ({})", folder.join(&artifact.file).display(), bytes(artifact.size));
     }
     printable(&text)
+}
+
+/// Where the lock is, and what it holds.
+pub(crate) fn describe_lock(lock: &Lock, plan: &Plan, path: &Path) -> String {
+    let installed = |passing: bool| usize::from(!passing);
+    let counts = [
+        ("deb", lock.deb.iter().map(|package| installed(package.passing)).sum::<usize>()),
+        ("pypi", lock.pypi.iter().map(|package| installed(package.passing)).sum()),
+        ("cran", lock.cran.iter().map(|package| installed(package.passing)).sum()),
+    ];
+    let counts: Vec<_> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
+    let fetched: u64 = lock.artifacts().map(|artifact| artifact.size).sum();
+    let mut text = format!("\n{}: {} of `{}`\n", path.display(), counts.join(", "), plan.run_name());
+    let _ = writeln!(text, "  {} of packages are kept for it", bytes(fetched));
+    for unfrozen in &lock.unfrozen {
+        let reached: Vec<_> = unfrozen.reached.iter().map(String::as_str).collect();
+        let stage = &unfrozen.stage;
+        let _ = writeln!(text, "  not reproducible: stage `{stage}` used the network: {}", reached.join(", "));
+    }
+    printable(&text)
+}
+
+/// For a lock that needs no change.
+pub(crate) fn describe_fitting_lock(plan: &Plan, path: &Path) -> String {
+    let (path, name) = (path.display(), plan.run_name());
+    printable(&format!("\n{path} fits the template (`{name}`); `--upgrade` moves its packages\n"))
 }
 
 /// The last line of `--json` for an image that was there.

@@ -42,7 +42,7 @@ pub(crate) async fn publish(
     state: &Path,
     run: &RunContext,
 ) -> Result<BuildReport, Failure> {
-    let BuildReport { folder, mut manifest } = report;
+    let BuildReport { folder, mut manifest, stock } = report;
     run.report(&Event::PhaseStarted { phase: Phase::Publish });
     let begun = Instant::now();
     let image = &plan.image;
@@ -56,7 +56,7 @@ pub(crate) async fn publish(
     let done = folder.join(DONE);
     std::fs::write(&done, stamp(plan)).map_err(|error| Failure::file("cannot write", &done, error))?;
     run.report(&Event::PhaseEnded { phase: Phase::Publish, elapsed: begun.elapsed() });
-    Ok(BuildReport { folder, manifest })
+    Ok(BuildReport { folder, manifest, stock })
 }
 
 /// Of the plan and of what is asked of the publishers.

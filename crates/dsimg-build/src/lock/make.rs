@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dsimg_download::Access;
+use dsimg_machine::RunContext;
 use dsimg_manifest::lock::{
     Artifact, Deb, Distribution, Lock, LockedBase, LockedFile, LockedStage, LockedTool, RPackage, Unfrozen,
 };
@@ -10,6 +12,10 @@ use dsimg_manifest::{Frozen, Package};
 use dsimg_mirror::{DebName, DebPart, Fetched, FetchedKind, FilePart, LockParts, MirrorError, lock_parts};
 use dsimg_plan::Plan;
 use dsimg_store::Store;
+use tokio::task::spawn_blocking;
+
+use crate::error::BuildError;
+use crate::tools;
 
 /// What is known when all stages of a plan are done.
 #[derive(Debug, Clone)]
@@ -17,7 +23,6 @@ pub struct Stock {
     /// Seconds since 1970.
     pub epoch: i64,
     pub base: LockedBase,
-    pub tools: Vec<LockedTool>,
     pub packages: Frozen,
     /// Of all stages, in their order.
     pub fetched: Vec<Fetched>,
@@ -25,16 +30,26 @@ pub struct Stock {
     pub reached: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// The lock of a build; all that it names is in the package store then.
+///
 /// # Errors
-/// A file that was fetched is not in the store any more.
-pub fn make_lock(stock: &Stock, plan: &Plan, store: &Store) -> Result<Lock, MirrorError> {
+/// A tool can't be had, or a file that was fetched is not in the store any more.
+pub async fn lock_of(stock: Stock, plan: &Plan, access: &Access, run: &RunContext) -> Result<Lock, BuildError> {
+    let tools = tools::locked(&plan.stages, &plan.network, access, run).await?;
+    let (store, plan) = (Store::open(&run.cache)?, plan.clone());
+    // Package lists have tens of megabytes.
+    let made = spawn_blocking(move || make_lock(&stock, tools, &plan, &store));
+    Ok(made.await.map_err(|_| BuildError::Cancelled)??)
+}
+
+fn make_lock(stock: &Stock, tools: Vec<LockedTool>, plan: &Plan, store: &Store) -> Result<Lock, MirrorError> {
     let of_base: Vec<_> = debs(&stock.packages).map(deb_name).collect();
     let parts = lock_parts(&stock.fetched, &of_base, store)?;
     let unfrozen = stock.reached.iter().filter(|(_, reached)| !reached.is_empty());
     let mut lock = Lock {
         epoch: stock.epoch,
         base: stock.base.clone(),
-        tools: stock.tools.clone(),
+        tools,
         stages: stages_of(plan),
         indexes: parts.indexes.clone(),
         deb: lock_debs(&stock.packages, &parts),

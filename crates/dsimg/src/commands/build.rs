@@ -1,5 +1,6 @@
 //! `dsimg build`: from a template to an image's folder.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::commands::cache::keep_within_budget;
 use crate::commands::plan::check_only;
 use crate::commands::shell;
 use crate::failure::{Code, Failure};
+use crate::locking::{Bound, Locks, Use};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
 use crate::ui::json::JsonLines;
@@ -27,8 +29,9 @@ use crate::{environment, leftovers, outcome, secrets, signals, wire};
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
 pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
-    match read_and_plan(arguments) {
-        Ok(work) => match carry_out(work, arguments).await {
+    let how = if arguments.locked { Use::Strictly } else { Use::Keep };
+    match read_and_plan(arguments, &how) {
+        Ok(work) => match carry_out(work, arguments, Goal::Image).await {
             Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
                 look_into(failure, arguments).await
             }
@@ -56,20 +59,30 @@ async fn look_into(failure: Failure, arguments: &Build) -> Result<(), Failure> {
     Err(failure)
 }
 
+/// What a command is to end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Image,
+    /// No image: the lock alone.
+    Lock,
+}
+
 /// What is to be built, before anything is made.
-struct Work {
+pub(crate) struct Work {
     build_id: String,
     /// One for each combination of the template's matrix.
     templates: Vec<Template>,
     catalog: Catalog,
-    plans: Vec<Plan>,
+    bound: Vec<Bound>,
+    locks: Locks,
+    how: Use,
     /// The report of the template's warnings.
     warnings: String,
     cache: PathBuf,
     state: PathBuf,
 }
 
-fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
+pub(crate) fn read_and_plan(arguments: &Build, how: &Use) -> Result<Work, Failure> {
     check_terminal(arguments)?;
     let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
     let build_id = new_build_id()?;
@@ -77,11 +90,14 @@ fn read_and_plan(arguments: &Build) -> Result<Work, Failure> {
     let (templates, catalog) =
         read_sound(&arguments.template, &arguments.variables, &build_id, &|text| warnings.say(text))?;
     let plans = plan(arguments, &templates, &catalog, &state)?;
-    Ok(Work { build_id, templates, catalog, plans, warnings: warnings.take(), cache, state })
+    let locks = Locks::beside(&arguments.template)?;
+    let bound = plans.into_iter().map(|plan| locks.bind(plan, how)).collect::<Result<_, _>>()?;
+    let (warnings, how) = (warnings.take(), how.clone());
+    Ok(Work { build_id, templates, catalog, bound, locks, how, warnings, cache, state })
 }
 
-async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
-    let names: Vec<_> = work.plans.iter().map(Plan::run_name).collect();
+pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Result<(), Failure> {
+    let names: Vec<_> = work.bound.iter().map(|bound| bound.plan.run_name()).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
     leftovers::free(&work.state, screen.as_ref()).await;
     let ledger = open_ledger(&work.state, &work.build_id)?;
@@ -96,7 +112,10 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
         ledger: Arc::clone(&ledger),
         templates: &work.templates,
         catalog: &work.catalog,
-        builds: work.plans.len(),
+        builds: work.bound.len(),
+        locks: RefCell::new(work.locks),
+        how: work.how,
+        goal,
         warnings: work.warnings,
         build_id: work.build_id,
         cache: work.cache,
@@ -107,12 +126,12 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
     };
     warn_of_short_secrets(&work.templates, screen.as_ref());
     // On one thread: processes die with the thread that started them.
-    let places = Semaphore::new(machines_at_once(&work.plans));
-    let build = async |plan| {
+    let places = Semaphore::new(machines_at_once(&work.bound));
+    let build = async |bound| {
         let _place = places.acquire().await;
-        one_build::run(plan, &shared).await
+        one_build::run(bound, &shared).await
     };
-    let ended = join_all(work.plans.iter().map(build)).await;
+    let ended = join_all(work.bound.iter().map(build)).await;
     screen.finish();
     for text in keep_within_budget(&shared.cache, &BTreeSet::new()) {
         screen.report("", &Event::Message { level: Level::Info, text });
@@ -124,9 +143,9 @@ async fn carry_out(work: Work, arguments: &Build) -> Result<(), Failure> {
 
 /// As many as this host has processors and memory for, and one in any case. The processors of several machines may be
 /// more than the host's: most of the time one of them waits.
-fn machines_at_once(plans: &[Plan]) -> usize {
+fn machines_at_once(builds: &[Bound]) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let largest = plans.iter().map(wire::memory_of).max().unwrap_or(1);
+    let largest = builds.iter().map(|bound| wire::memory_of(&bound.plan)).max().unwrap_or(1);
     let room = environment::available_memory()
         .map_or(processors, |free| usize::try_from(free / largest.max(1)).unwrap_or(usize::MAX));
     processors.min(room).max(1)

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod lock;
 pub(crate) mod plan;
 pub(crate) mod schema;
 pub(crate) mod shell;

@@ -6,7 +6,7 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),
+    ("mirror", &["template", "plan", "machine", "download", "manifest", "store"]),
     ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint"]),
     ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint"]),
 ];

@@ -84,7 +84,7 @@ pub(crate) fn of_status(url: &str, response: &reqwest::Response) -> Failure {
 }
 
 /// Only the form in seconds, and no longer than a minute.
-fn retry_after(response: &reqwest::Response) -> Option<std::time::Duration> {
+pub(crate) fn retry_after(response: &reqwest::Response) -> Option<std::time::Duration> {
     let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(std::time::Duration::from_secs(seconds).min(std::time::Duration::from_secs(60)))
 }

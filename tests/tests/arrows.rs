@@ -18,8 +18,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),
     ("mirror", &["template", "plan", "machine", "download", "manifest", "store"]),
-    ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint"]),
-    ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint"]),
+    ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint", "mirror", "store"]),
+    ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint", "mirror", "store"]),
 ];
 
 #[test]

@@ -1,11 +1,11 @@
-//! Tries the crate on images by hand: `tree list IMAGE`, `tree digest IMAGE`, `tree diff BEFORE AFTER`.
+//! Tries the crate on images by hand: `tree list IMAGE`, `tree digest IMAGE`, `tree diff BEFORE AFTER`, `tree seal IMAGE DISK`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 
-use dsimg_tree::{Difference, Disk, Owners, Times, diff, read_texts, read_tree, write_listing};
+use dsimg_tree::{Difference, Disk, Owners, SealSettings, Times, diff, read_texts, read_tree, seal, write_listing};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["list", image] => list(Path::new(image)),
         ["digest", image] => digest(Path::new(image)),
         ["diff", before, after] => show_diff(Path::new(before), Path::new(after)),
-        _ => Err("expected `list IMAGE`, `digest IMAGE` or `diff BEFORE AFTER`".into()),
+        ["seal", image, disk] => seal_disk(Path::new(image), Path::new(disk)),
+        _ => Err("expected `list IMAGE`, `digest IMAGE`, `diff BEFORE AFTER` or `seal IMAGE DISK`".into()),
     }
 }
 
@@ -61,4 +62,10 @@ fn show_diff(before: &Path, after: &Path) -> Result<(), Box<dyn Error>> {
     let times = differences.changes.iter().filter(|change| change.is_time_only()).count();
     writeln!(out, "{times} times")?;
     Ok(out.flush()?)
+}
+
+fn seal_disk(image: &Path, disk: &Path) -> Result<(), Box<dyn Error>> {
+    let sealed = seal(image, disk, &SealSettings { epoch: 1_795_219_200, hash_seed: [7; 16] })?;
+    writeln!(stdout(), "{} {}", sealed.digest, sealed.disk.display())?;
+    Ok(())
 }

@@ -102,9 +102,7 @@ pub fn diff(before: &Tree, after: &Tree) -> TreeDiff {
         }
     }
     let changes = differences.into_iter();
-    TreeDiff {
-        changes: changes.map(|difference| Change { difference, owner: None, is_conffile: false }).collect(),
-    }
+    TreeDiff { changes: changes.map(|difference| Change { difference, owner: None, is_conffile: false }).collect() }
 }
 
 fn changed(before: &Entry, after: &Entry) -> Option<Difference> {

@@ -61,8 +61,12 @@ impl Disk {
     /// # Errors
     /// There is none; it was not unmounted in order; it has features that are not known here.
     pub fn root(&self) -> Result<FileSystem<'_>, TreeError> {
-        let partition = self.root_partition().map_err(|fault| fault.of(&self.path))?;
-        FileSystem::open(self, partition.start, partition.end - partition.start).map_err(|fault| fault.of(&self.path))
+        self.root_files().map_err(|fault| fault.of(&self.path))
+    }
+
+    pub(crate) fn root_files(&self) -> Result<FileSystem<'_>, Fault> {
+        let partition = self.root_partition()?;
+        FileSystem::open(self, partition.start, partition.end - partition.start)
     }
 
     pub(crate) fn root_partition(&self) -> Result<&Partition, Fault> {

@@ -21,7 +21,9 @@ impl TreeError {
         match &self.fault {
             Fault::Io(_) => None,
             Fault::Damaged(_) => Some("the image is not whole: compare its checksum, or copy or build it again"),
-            Fault::Unclean(_) => Some("boot the image and shut it down in order, or run `e2fsck` on its root partition"),
+            Fault::Unclean(_) => {
+                Some("boot the image and shut it down in order, or run `e2fsck` on its root partition")
+            }
             Fault::Unsupported(_) => {
                 Some("images that dsimg builds can be read; convert others with `qemu-img convert -O raw`")
             }

@@ -7,7 +7,7 @@ mod directory;
 pub(crate) mod extents;
 mod inode;
 pub(crate) mod superblock;
-mod xattrs;
+pub(crate) mod xattrs;
 
 use std::path::Path;
 

@@ -14,6 +14,7 @@ mod ext4;
 mod listing;
 mod owners;
 mod read;
+mod seal;
 mod tree;
 
 pub use diff::{Aspect, Change, Difference, Texts, TreeDiff, diff, read_texts};
@@ -24,4 +25,5 @@ pub use ext4::FileSystem;
 pub use listing::{ListingError, Times, parse_listing, write_listing};
 pub use owners::{Ecosystem, Owner, Owners};
 pub use read::read_tree;
+pub use seal::{SealSettings, Sealed, seal};
 pub use tree::{Digest, Tree};

@@ -62,7 +62,7 @@ impl Owners {
         if let Some(owner) = self.paths.get(path) {
             return Some(owner);
         }
-        // Bytecode belongs to whom its source belongs to, wherever it was compiled.
+        // Bytecode belongs to whom its source belongs to, wherever it was compiled, and so does its folder.
         let source = python::source_of(path);
         if let Some(owner) = source.and_then(|source| self.paths.get(&source)) {
             return Some(owner);

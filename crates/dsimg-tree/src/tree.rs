@@ -1,6 +1,6 @@
 //! A file tree as data.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};

@@ -261,13 +261,7 @@ fn read_table(file: &File, file_size: u64, place: u64, entries: usize) -> Result
 }
 
 /// The layer below, named by its way from here.
-fn backing(
-    file: &File,
-    path: &Path,
-    version: u32,
-    header: &[u8; 112],
-    layers: usize,
-) -> Result<Option<Source>, Fault> {
+fn backing(file: &File, path: &Path, version: u32, header: &[u8; 112], layers: usize) -> Result<Option<Source>, Fault> {
     const BACKING_FORMAT: u32 = 0xe279_2aca;
     let word = |at: usize| u32::from_be_bytes(array(header, at));
     let (place, length) = (u64::from_be_bytes(array(header, 8)), word(16));

@@ -111,11 +111,8 @@ impl FileSystem<'_> {
         }
         let length = usize::try_from(size).map_err(|_| bad())?;
         let in_inode = !inode.has_inline_data() && length < inode.map().len();
-        let target = if in_inode {
-            inode.map()[..length].to_vec()
-        } else {
-            self.content(inode, length)?.ok_or_else(bad)?
-        };
+        let target =
+            if in_inode { inode.map()[..length].to_vec() } else { self.content(inode, length)?.ok_or_else(bad)? };
         if target.contains(&0) { Err(bad()) } else { Ok(target) }
     }
 }

@@ -1,7 +1,7 @@
 //! One inode.
 
-use super::superblock::Superblock;
 use super::checksum;
+use super::superblock::Superblock;
 use crate::bytes::{put, u16_at, u32_at, wide};
 use crate::entry::Time;
 use crate::error::Fault;
@@ -160,4 +160,3 @@ fn has_right_checksum(bytes: &[u8], seed: u32, extra: usize) -> bool {
     put(&mut cleared, 0x82, &[0, 0]);
     checksum::of(seed, &cleared) == low | u32::from(u16_at(bytes, 0x82)) << 16
 }
-

@@ -13,7 +13,6 @@ pub(crate) const MAGIC: [u8; 2] = [0x53, 0xef];
 pub(crate) mod features {
     pub(crate) const JOURNAL: u32 = 0x4;
     pub(crate) const RESIZE_INODE: u32 = 0x10;
-    pub(crate) const SPARSE_SUPER_2: u32 = 0x200;
     pub(crate) const ORPHAN_FILE: u32 = 0x1000;
 
     pub(crate) const FILETYPE: u32 = 0x2;
@@ -144,6 +143,15 @@ impl Superblock {
     /// Blocks of a group's table of inodes.
     pub(crate) fn table_blocks(&self) -> u64 {
         (u64::from(self.inodes_per_group) * self.inode_size as u64).div_ceil(self.block_size)
+    }
+
+    pub(crate) fn descriptor_blocks(&self) -> u64 {
+        (self.groups() * self.descriptor_size as u64).div_ceil(self.block_size)
+    }
+
+    /// Behind the descriptors, for a file system that grows.
+    pub(crate) fn reserved_descriptor_blocks(&self) -> u64 {
+        u64::from(u16_at(&self.bytes, 0xce))
     }
 
     /// Whether a copy of the superblock and of the descriptors is in the group.

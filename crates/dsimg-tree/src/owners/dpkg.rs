@@ -109,9 +109,8 @@ Version: 1:2
     fn packages_are_found_by_the_names_of_their_files() {
         let packages = packages(STATUS);
         let find = |file: &str| {
-            package_of(file.as_bytes(), &packages).map(|(owner, suffix)| {
-                format!("{} {} {}", owner.name, owner.version, String::from_utf8_lossy(suffix))
-            })
+            package_of(file.as_bytes(), &packages)
+                .map(|(owner, suffix)| format!("{} {} {}", owner.name, owner.version, String::from_utf8_lossy(suffix)))
         };
         assert_eq!(find("libc6:amd64.list").as_deref(), Some("libc6 2.41-12 list"));
         assert_eq!(find("gtk2.0-doc.md5sums").as_deref(), Some("gtk2.0-doc 1:2 md5sums"));

@@ -44,7 +44,8 @@ fn recorded_path(place: &[u8], line: &str) -> Option<Vec<u8>> {
     if path.is_empty() {
         return None;
     }
-    let mut parts: Vec<&[u8]> = if path.starts_with('/') { vec![] } else { place.split(|byte| *byte == b'/').collect() };
+    let mut parts: Vec<&[u8]> =
+        if path.starts_with('/') { vec![] } else { place.split(|byte| *byte == b'/').collect() };
     parts.retain(|part| !part.is_empty());
     for part in path.split('/') {
         match part {
@@ -56,9 +57,12 @@ fn recorded_path(place: &[u8], line: &str) -> Option<Vec<u8>> {
     Some(parts.iter().flat_map(|part| [b"/", *part].concat()).collect())
 }
 
-/// `…/__pycache__/x.cpython-313.pyc` → `…/x.py`.
+/// `…/__pycache__/x.cpython-313.pyc` → `…/x.py`, and `…/__pycache__` → `…`.
 pub(super) fn source_of(path: &[u8]) -> Option<Vec<u8>> {
     const CACHE: &[u8] = b"/__pycache__/";
+    if let Some(folder) = path.strip_suffix(&CACHE[..CACHE.len() - 1]) {
+        return Some(folder.to_vec());
+    }
     let stem = path.strip_suffix(b".pyc")?;
     let at = stem.windows(CACHE.len()).rposition(|window| window == CACHE)?;
     let name = &stem[at + CACHE.len()..];
@@ -88,6 +92,7 @@ mod tests {
     fn bytecode_belongs_to_its_source() {
         let source = |path: &str| source_of(path.as_bytes()).map(|path| String::from_utf8(path).unwrap());
         assert_eq!(source("/a/__pycache__/b.cpython-313.opt-1.pyc").as_deref(), Some("/a/b.py"));
+        assert_eq!(source("/a/__pycache__").as_deref(), Some("/a"));
         assert_eq!(source("/a/b.pyc"), None);
         assert_eq!(source("/a/b.py"), None);
     }

@@ -131,6 +131,3 @@ fn changed(before: &Entry, after: &Entry) -> Option<Difference> {
     let changed = || Difference::Changed { before: before.clone(), after: after.clone(), aspects: aspects.clone() };
     (!aspects.is_empty()).then(changed)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,31 +1,4 @@
 //! A tree as canonical text, which lies beside an image and is what its digest is of.
-//!
-//! ```text
-//! #dsimg-tree 1 times
-//! / type=dir mode=0755 uid=0 gid=0 time=1795219200.000000000
-//! /bin type=link mode=0777 uid=0 gid=0 link=usr/bin time=1795219200.000000000
-//! /etc/host\040name type=file mode=0644 uid=0 gid=0 size=5 sha256=2cf2…9824 time=1795219200.000000000
-//! /usr/bin/ping type=file mode=0755 uid=0 gid=0 size=… sha256=… xattr.security.capability=0100…00 time=…
-//! ```
-//!
-//! The first line ends with `times` or `no-times`. Each further line is one name, sorted by the bytes of the paths, and
-//! ends with a newline. After the path come these words, in this order, one space between two:
-//!
-//! | word | where |
-//! |---|---|
-//! | `type=` `dir`, `file`, `link`, `char`, `block`, `fifo`, `socket` | everywhere |
-//! | `mode=` four octal digits, `uid=`, `gid=` | everywhere |
-//! | `size=` bytes, `sha256=` of all bytes | files |
-//! | `sparse-sha256=` in place of `sha256=` | files larger than their file system, see [`Content::Sparse`] |
-//! | `link=` target | links |
-//! | `device=` major`,`minor | `char`, `block` |
-//! | `same-as=` the first path of the same inode | second and further hard links |
-//! | `flags=0x` hexadecimal, see [`Entry::flags`] | where they are not 0 |
-//! | `xattr.`name`=` hexadecimal | one for each extended attribute, sorted by name |
-//! | `time=` seconds`.`nanoseconds, of nine digits | if the first line says `times` |
-//!
-//! In paths, targets and names of attributes each byte other than `!` to `~`, and the backslash, is a backslash and three octal
-//! digits; in names of attributes `=` is, too.
 
 mod parse;
 
@@ -56,7 +29,34 @@ impl Times {
     }
 }
 
-/// Writes the tree as text; the format is that of this crate's `listing.rs`.
+/// Writes the tree as text.
+///
+/// ```text
+/// #dsimg-tree 1 times
+/// / type=dir mode=0755 uid=0 gid=0 time=1795219200.000000000
+/// /bin type=link mode=0777 uid=0 gid=0 link=usr/bin time=1795219200.000000000
+/// /etc/host\040name type=file mode=0644 uid=0 gid=0 size=5 sha256=2cf2…9824 time=1795219200.000000000
+/// /usr/bin/ping type=file mode=0755 uid=0 gid=0 size=… sha256=… xattr.security.capability=0100…00 time=…
+/// ```
+///
+/// The first line ends with `times` or `no-times`. Each further line is one name, sorted by the bytes of the paths, and
+/// ends with a newline. After the path come these words, in this order, one space between two:
+///
+/// | word | where |
+/// |---|---|
+/// | `type=` `dir`, `file`, `link`, `char`, `block`, `fifo`, `socket` | everywhere |
+/// | `mode=` four octal digits, `uid=`, `gid=` | everywhere |
+/// | `size=` bytes, `sha256=` of all bytes | files |
+/// | `sparse-sha256=` in place of `sha256=` | files larger than their file system, see [`Content::Sparse`] |
+/// | `link=` target | links |
+/// | `device=` major`,`minor | `char`, `block` |
+/// | `same-as=` the first path of the same inode | second and further hard links |
+/// | `flags=0x` hexadecimal, see [`Entry::flags`] | where they are not 0 |
+/// | `xattr.`name`=` hexadecimal | one for each extended attribute, sorted by name |
+/// | `time=` seconds`.`nanoseconds, of nine digits | if the first line says `times` |
+///
+/// In paths, targets and names of attributes each byte other than `!` to `~`, and the backslash, is a backslash and three octal
+/// digits; in names of attributes `=` is, too.
 ///
 /// # Errors
 /// `to` does not take it.
@@ -95,6 +95,3 @@ fn line(entry: &Entry, times: Times) -> String {
     line.push('\n');
     line
 }
-
-#[cfg(test)]
-mod tests;

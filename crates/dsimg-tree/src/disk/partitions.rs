@@ -87,3 +87,58 @@ fn mbr(sector: &[u8], disk: u64) -> Vec<Partition> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::bytes::put;
+
+    const SIZE: u64 = 8 << 20;
+    const OTHER: &[u8; 16] = b"an unknown type!";
+
+    fn disk(entries: &[(&[u8; 16], u64, u64)], change: impl FnOnce(&mut [u8])) -> Result<Vec<Partition>, Fault> {
+        let mut head = vec![0; 34 * 512];
+        put(&mut head, 512, b"EFI PART");
+        put(&mut head, 512 + 72, &2_u64.to_le_bytes());
+        put(&mut head, 512 + 80, &128_u32.to_le_bytes());
+        put(&mut head, 512 + 84, &128_u32.to_le_bytes());
+        for (number, (kind, first, last)) in entries.iter().enumerate() {
+            let at = 1024 + 128 * number;
+            put(&mut head, at, *kind);
+            put(&mut head, at + 32, &first.to_le_bytes());
+            put(&mut head, at + 40, &last.to_le_bytes());
+        }
+        change(&mut head);
+        let file: File = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        file.write_all_at(&head, 0).unwrap();
+        read(&Source::raw(file).unwrap())
+    }
+
+    #[test]
+    fn partitions_of_a_gpt_have_numbers_kinds_and_places() {
+        let found = disk(&[(OTHER, 2048, 4095), (&[0; 16], 9, 9), (ROOT_X86_64, 4096, 8191)], |_| {}).unwrap();
+        let partition = |number, kind, start, end| Partition { number, kind, start, end };
+        let other = partition(1, PartitionKind::Other, 1 << 20, 2 << 20);
+        assert_eq!(found, [other, partition(3, PartitionKind::Root, 2 << 20, 4 << 20)]);
+    }
+
+    #[test]
+    fn impossible_tables_are_errors() {
+        assert!(disk(&[(OTHER, 2048, SIZE / 512)], |_| {}).is_err(), "behind the end");
+        assert!(disk(&[(OTHER, 2048, 2047)], |_| {}).is_err(), "upside down");
+        assert!(disk(&[(OTHER, 2048, u64::MAX)], |_| {}).is_err());
+        assert!(disk(&[], |head| put(head, 512 + 72, &u64::MAX.to_le_bytes())).is_err(), "a table nowhere");
+        assert!(disk(&[], |head| put(head, 512 + 80, &u32::MAX.to_le_bytes())).is_err(), "too many");
+        assert!(disk(&[], |head| put(head, 512 + 84, &[0; 4])).is_err(), "of no size");
+    }
+
+    #[test]
+    fn no_table_is_one_partition() {
+        let found = disk(&[], |head| head.fill(0)).unwrap();
+        assert_eq!(found, [Partition { number: 1, kind: PartitionKind::WholeDisk, start: 0, end: SIZE }]);
+    }
+}

@@ -36,7 +36,7 @@ impl Source {
     pub(super) fn raw(file: File) -> Result<Self, Fault> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(Fault::unsupported("this is no regular file but a kind of image"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file").into());
         }
         Ok(Self::Raw { size: metadata.len(), file })
     }

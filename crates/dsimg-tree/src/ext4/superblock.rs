@@ -48,6 +48,9 @@ const READABLE: u32 = f::FILETYPE
     | 0x400
     | 0x100;
 
+/// 128 TiB in the usual groups: no disk of a cloud is as large.
+const MAX_GROUPS: u64 = 1 << 20;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Superblock {
     pub(crate) bytes: [u8; SIZE],
@@ -107,13 +110,14 @@ impl Superblock {
         let plausible = fits
             && self.first_block == u64::from(self.block_size == 1024)
             && self.blocks > self.first_block + 1
-            && (8..=bits).contains(&self.blocks_per_group)
+            && (256..=bits).contains(&self.blocks_per_group)
             && u64::from(self.inodes_per_group) <= bits
             && self.inodes_per_group >= 8
             && self.inode_size.is_power_of_two()
             && (128..=self.block_length()).contains(&self.inode_size)
             && self.descriptor_size.is_power_of_two()
             && (32..=1024).contains(&self.descriptor_size)
+            && self.groups() <= MAX_GROUPS
             && self.groups() * u64::from(self.inodes_per_group) >= u64::from(self.inodes);
         if !plausible {
             return Err(Fault::damaged("the superblock of the file system has impossible sizes"));

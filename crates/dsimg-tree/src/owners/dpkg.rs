@@ -77,6 +77,7 @@ fn conffiles(status: &str) -> impl Iterator<Item = &str> {
 fn merged(tree: &Tree, path: &[u8]) -> Vec<u8> {
     let end = path.iter().skip(1).position(|byte| *byte == b'/').map_or(path.len(), |end| end + 1);
     match tree.get(&path[..end]).map(|entry| &entry.kind) {
+        // Not one that goes up.
         Some(Kind::Symlink { target }) if end < path.len() && !target.contains(&b'.') => {
             let target = target.strip_prefix(b"/").unwrap_or(target);
             [b"/", target, &path[end..]].concat()

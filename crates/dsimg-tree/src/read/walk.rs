@@ -8,6 +8,8 @@ use crate::ext4::{FileSystem, InodeKind, ROOT_INODE};
 
 /// No path of a system that anybody uses is longer; a deeper one is taken for an attack.
 const MAX_PATH: usize = 16 << 10;
+/// Ten times what a large system has.
+const MAX_NAMES: usize = 10_000_000;
 
 #[derive(Debug)]
 pub(super) struct Name {
@@ -34,6 +36,9 @@ pub(super) fn walk(files: &FileSystem<'_>) -> Result<Vec<Name>, Fault> {
             let path = [path.as_slice(), b"/", &name].concat();
             if path.len() > MAX_PATH {
                 return Err(Fault::damaged(format!("a path is longer than {MAX_PATH} bytes")));
+            }
+            if names.len() == MAX_NAMES {
+                return Err(Fault::damaged(format!("there are more than {MAX_NAMES} names")));
             }
             names.push(Name { path, inode });
             Ok(())

@@ -117,3 +117,58 @@ impl<'a> Words<'a> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "#dsimg-tree 1 times\n/ type=dir mode=0755 uid=0 gid=0 time=-1.000000000\n";
+
+    fn with(line: &str) -> Result<(), (usize, String)> {
+        parse_listing(&format!("{ROOT}{line}")).map(drop).map_err(|error| (error.line, error.what))
+    }
+
+    #[test]
+    fn what_dsimg_writes_is_read() {
+        for line in [
+            "",
+            "/a type=link mode=0777 uid=0 gid=0 link=\\040 time=1.000000000\n",
+            "/a type=char mode=0000 uid=1 gid=2 device=1,2 flags=0x10 xattr.user.a\\075b=00ff time=1.999999999\n",
+            "/a type=socket mode=0000 uid=1 gid=2 same-as=/0 time=1.000000000\n",
+        ] {
+            assert_eq!(with(line), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_its_line() {
+        for line in [
+            "/a type=dir mode=0755 uid=0 gid=0 time=1.000000000",
+            "/a type=dir mode=0755 uid=0 gid=0\n",
+            "/a type=dir mode=755 uid=0 gid=0 time=1.000000000\n",
+            "/a type=dir mode=0755 gid=0 uid=0 time=1.000000000\n",
+            "/a type=dir mode=0755 uid=00 gid=0 time=1.000000000\n",
+            "/a type=dir mode=0755 uid=0 gid=0 link=x time=1.000000000\n",
+            "/a type=dir mode=0755 uid=0 gid=0 time=1.0\n",
+            "/a type=file mode=0755 uid=0 gid=0 size=1 time=1.000000000\n",
+            "/a type=file mode=0755 uid=0 gid=0 size=1 sha256=00 time=1.000000000\n",
+            "/a type=thing mode=0755 uid=0 gid=0 time=1.000000000\n",
+            "a type=dir mode=0755 uid=0 gid=0 time=1.000000000\n",
+            "/\\141 type=dir mode=0755 uid=0 gid=0 time=1.000000000\n",
+            "\n",
+        ] {
+            assert_eq!(with(line).map_err(|(number, _)| number), Err(3), "{line}");
+        }
+        let again = "/ type=dir mode=0755 uid=0 gid=0 time=-1.000000000\n";
+        assert_eq!(with(again), Err((3, "this path is not in order".to_owned())));
+    }
+
+    #[test]
+    fn other_formats_and_empty_trees_are_refused() {
+        for text in ["", "#mtree\n", "#dsimg-tree 2 times\n", "#dsimg-tree 1\n", "#dsimg-tree 1 times\n"] {
+            assert!(parse_listing(text).is_err(), "{text}");
+        }
+        let error = parse_listing("#dsimg-tree 2 times\n").unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("expected `#dsimg-tree 1 times`"), "{error}");
+    }
+}

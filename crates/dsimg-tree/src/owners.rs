@@ -5,7 +5,7 @@ mod python;
 mod r;
 
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::entry::Kind;
 use crate::error::TreeError;
@@ -32,9 +32,9 @@ pub struct Owner {
 /// The packages of a tree and their paths.
 #[derive(Debug, Default)]
 pub struct Owners {
-    paths: HashMap<Vec<u8>, Rc<Owner>>,
+    paths: HashMap<Vec<u8>, Arc<Owner>>,
     /// Folders that belong to a package with all that is in them.
-    folders: HashMap<Vec<u8>, Rc<Owner>>,
+    folders: HashMap<Vec<u8>, Arc<Owner>>,
     conffiles: HashSet<Vec<u8>>,
 }
 
@@ -75,7 +75,7 @@ impl Owners {
         self.conffiles.contains(path)
     }
 
-    fn claim(&mut self, path: Vec<u8>, owner: &Rc<Owner>) {
+    fn claim(&mut self, path: Vec<u8>, owner: &Arc<Owner>) {
         self.paths.entry(path).or_insert_with(|| owner.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! Debian packages: `/var/lib/dpkg`.
 
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Ecosystem, Lists, Owner, Owners, field};
 use crate::entry::Kind;
@@ -39,13 +39,13 @@ pub(super) fn read(lists: &Lists<'_>, owners: &mut Owners) -> Result<(), TreeErr
 }
 
 /// By name, and by name and architecture: the files of those that may be installed for several are named by both.
-fn packages(status: &str) -> HashMap<String, Rc<Owner>> {
+fn packages(status: &str) -> HashMap<String, Arc<Owner>> {
     let mut packages = HashMap::new();
     for paragraph in status.split("\n\n") {
         let (Some(name), Some(version)) = (field(paragraph, "Package"), field(paragraph, "Version")) else { continue };
         let place = String::new();
         let owner = Owner { ecosystem: Ecosystem::Deb, name: name.to_owned(), version: version.to_owned(), place };
-        let owner = Rc::new(owner);
+        let owner = Arc::new(owner);
         if let Some(architecture) = field(paragraph, "Architecture") {
             packages.insert(format!("{name}:{architecture}"), owner.clone());
         }
@@ -55,7 +55,7 @@ fn packages(status: &str) -> HashMap<String, Rc<Owner>> {
 }
 
 /// `libc6:amd64.list` → the package and `list`. Names may have dots.
-fn package_of<'p, 'f>(file: &'f [u8], packages: &'p HashMap<String, Rc<Owner>>) -> Option<(&'p Rc<Owner>, &'f [u8])> {
+fn package_of<'p, 'f>(file: &'f [u8], packages: &'p HashMap<String, Arc<Owner>>) -> Option<(&'p Arc<Owner>, &'f [u8])> {
     let dot = file.iter().rposition(|byte| *byte == b'.')?;
     let name = std::str::from_utf8(&file[..dot]).ok()?;
     packages.get(name).map(|owner| (owner, &file[dot + 1..]))

@@ -1,6 +1,6 @@
 //! Python distributions: `NAME.dist-info/RECORD` in any folder of packages.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Ecosystem, Lists, Owner, Owners, field};
 use crate::error::TreeError;
@@ -14,7 +14,7 @@ pub(super) fn read(lists: &Lists<'_>, owners: &mut Owners) -> Result<(), TreeErr
         let place = &info[..end];
         let metadata = lists.text(&[info, b"/METADATA"].concat())?.unwrap_or_default();
         let (Some(name), Some(version)) = (field(&metadata, "Name"), field(&metadata, "Version")) else { continue };
-        let owner = Rc::new(Owner {
+        let owner = Arc::new(Owner {
             ecosystem: Ecosystem::Python,
             name: name.to_owned(),
             version: version.to_owned(),

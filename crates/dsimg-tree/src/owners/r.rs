@@ -1,6 +1,6 @@
 //! R packages: folders with a `DESCRIPTION`, built, in any library.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Ecosystem, Lists, Owner, Owners, field};
 use crate::error::TreeError;
@@ -25,7 +25,7 @@ pub(super) fn read(lists: &Lists<'_>, owners: &mut Owners) -> Result<(), TreeErr
             version: version.to_owned(),
             place: String::from_utf8_lossy(library).into_owned(),
         };
-        owners.folders.insert(folder.to_vec(), Rc::new(owner));
+        owners.folders.insert(folder.to_vec(), Arc::new(owner));
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
+    ("tree", &[]),
     ("machine", &["template", "plan"]),
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),
@@ -18,8 +19,24 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),
     ("mirror", &["template", "plan", "machine", "download", "manifest", "store"]),
-    ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint", "mirror", "store"]),
-    ("dsimg", &["template", "plan", "machine", "download", "qemu", "aws", "build", "manifest", "checkpoint", "mirror", "store"]),
+    ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint", "mirror", "store", "tree"]),
+    (
+        "dsimg",
+        &[
+            "template",
+            "plan",
+            "machine",
+            "download",
+            "qemu",
+            "aws",
+            "build",
+            "manifest",
+            "checkpoint",
+            "mirror",
+            "store",
+            "tree",
+        ],
+    ),
 ];
 
 #[test]

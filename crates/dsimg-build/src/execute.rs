@@ -101,11 +101,7 @@ pub async fn execute(job: &Job<'_>, run: &RunContext) -> Result<BuildReport, Bui
     }
 }
 
-async fn build_into(
-    output: &OutputFolder,
-    job: &Job<'_>,
-    run: &RunContext,
-) -> Result<(Manifest, Stock), BuildError> {
+async fn build_into(output: &OutputFolder, job: &Job<'_>, run: &RunContext) -> Result<(Manifest, Stock), BuildError> {
     let mut timings = Timings::start();
     let ready = make_ready(job, &mut timings, run).await?;
     let outcome = carry_out(&ready, Until::Image(output), job, &mut timings, run).await?;
@@ -325,12 +321,7 @@ fn locked_key(job: &Job<'_>, index: usize, notes: &Notes) -> Option<Digest> {
 }
 
 /// Whom the stage called past dsimg; what it was is told at once, as nobody can lock it.
-async fn note_calls(
-    machine: &dyn Machine,
-    label: &str,
-    notes: &mut Notes,
-    run: &RunContext,
-) -> Result<(), BuildError> {
+async fn note_calls(machine: &dyn Machine, label: &str, notes: &mut Notes, run: &RunContext) -> Result<(), BuildError> {
     let Some(calls) = machine.calls().await? else {
         notes.unwatched = true;
         return Ok(());

@@ -38,9 +38,13 @@ pub fn rewrites(network: &Network) -> Vec<(String, String)> {
     if let Some(mirror) = &network.apt {
         let mirror = mirror.trim_end_matches('/');
         // A mirror that ends in `/debian` has `/debian-security` beside it.
-        let security = mirror.strip_suffix("/debian").map_or(mirror.to_owned(), |root| format!("{root}/debian-security"));
+        let security =
+            mirror.strip_suffix("/debian").map_or(mirror.to_owned(), |root| format!("{root}/debian-security"));
         for (archive, place) in DEBIAN_ARCHIVES.iter().map(|archive| (archive, mirror)).chain(
-            DEBIAN_SECURITY.iter().map(|archive| (archive, security.as_str())).chain(UBUNTU_ARCHIVES.iter().map(|archive| (archive, mirror))),
+            DEBIAN_SECURITY
+                .iter()
+                .map(|archive| (archive, security.as_str()))
+                .chain(UBUNTU_ARCHIVES.iter().map(|archive| (archive, mirror))),
         ) {
             for scheme in ["http", "https"] {
                 rewrites.push((format!("{scheme}://{archive}"), place.to_owned()));

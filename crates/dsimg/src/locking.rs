@@ -160,7 +160,8 @@ impl Locks {
     }
 
     fn does_not_fit(&self, misfits: &[Misfit]) -> Failure {
-        let list: String = misfits.iter().map(|misfit| format!("\n  stage `{}`: {}", misfit.stage, misfit.why)).collect();
+        let list: String =
+            misfits.iter().map(|misfit| format!("\n  stage `{}`: {}", misfit.stage, misfit.why)).collect();
         let what = format!("the lock `{}` no longer fits the template:{list}", self.path.display());
         Failure::new(Code::Wrong, what).with_hint("bring it up to date with `dsimg lock`, or build without `--locked`")
     }
@@ -180,11 +181,13 @@ fn first_stage_with(names: &BTreeSet<String>, lock: &Lock, plan: &Plan) -> Resul
             None => failure.with_hint("`dsimg lock --upgrade` without names moves all of them"),
         });
     }
-    let has_one = |stage: &&dsimg_plan::Stage| all.iter().any(|(name, of)| names.contains(*name) && **of == stage.label);
+    let has_one =
+        |stage: &&dsimg_plan::Stage| all.iter().any(|(name, of)| names.contains(*name) && **of == stage.label);
     match plan.stages.iter().find(has_one) {
         Some(stage) => Ok(stage.label.clone()),
         None => {
-            let failure = Failure::new(Code::Wrong, "these packages came with the base, which a lock does not move alone");
+            let failure =
+                Failure::new(Code::Wrong, "these packages came with the base, which a lock does not move alone");
             Err(failure.with_hint("install them by name in an `apt` stage, or move all with `dsimg lock --upgrade`"))
         }
     }

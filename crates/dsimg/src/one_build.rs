@@ -155,12 +155,7 @@ async fn lock(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) 
     write_lock(stock, bound, shared, run).await
 }
 
-async fn write_lock(
-    stock: Stock,
-    bound: &Bound,
-    shared: &Shared<'_>,
-    run: &RunContext,
-) -> Result<Box<Lock>, Failure> {
+async fn write_lock(stock: Stock, bound: &Bound, shared: &Shared<'_>, run: &RunContext) -> Result<Box<Lock>, Failure> {
     let lock = lock_of(stock, &bound.plan, &access(&bound.plan, shared), run).await?;
     shared.locks.borrow_mut().update(&bound.plan.run_name(), lock.clone())?;
     Ok(Box::new(lock))

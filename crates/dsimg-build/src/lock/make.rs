@@ -56,13 +56,20 @@ fn make_lock(stock: &Stock, tools: Vec<LockedTool>, plan: &Plan, store: &Store) 
         pypi: Vec::new(),
         cran: Vec::new(),
         files: Vec::new(),
-        unfrozen: unfrozen.map(|(stage, reached)| Unfrozen { stage: stage.clone(), reached: reached.clone() }).collect(),
+        unfrozen: unfrozen
+            .map(|(stage, reached)| Unfrozen { stage: stage.clone(), reached: reached.clone() })
+            .collect(),
         image: None,
     };
     let mut used = BTreeSet::new();
     lock_python(&stock.packages, &parts, &mut used, &mut lock);
     lock_r(&stock.packages, &parts, &mut used, &mut lock);
-    lock.files = parts.files.iter().filter(|file| file.kind == FetchedKind::File && !used.contains(&file.artifact)).map(locked_file).collect();
+    lock.files = parts
+        .files
+        .iter()
+        .filter(|file| file.kind == FetchedKind::File && !used.contains(&file.artifact))
+        .map(locked_file)
+        .collect();
     lock.deb.sort();
     lock.pypi.sort();
     lock.cran.sort();
@@ -93,7 +100,10 @@ fn lock_debs(packages: &Frozen, parts: &LockParts) -> Vec<Deb> {
     let fetched: BTreeMap<_, _> = parts.debs.iter().map(|part| (&part.package, part)).collect();
     let installed: BTreeSet<_> = debs(packages).map(deb_name).collect();
     let passing = parts.debs.iter().filter(|part| !installed.contains(&part.package));
-    debs(packages).map(|package| installed_deb(package, fetched.get(&deb_name(package)).copied())).chain(passing.map(passing_deb)).collect()
+    debs(packages)
+        .map(|package| installed_deb(package, fetched.get(&deb_name(package)).copied()))
+        .chain(passing.map(passing_deb))
+        .collect()
 }
 
 fn installed_deb(package: &Package, part: Option<&DebPart>) -> Deb {

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("machine", &["template", "plan"]),
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),
-    ("qemu", &["template", "plan", "machine", "ssh", "download"]),
+    ("qemu", &["template", "plan", "machine", "ssh", "download", "tree"]),
     ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),

@@ -14,6 +14,7 @@ use dsimg_plan::{Digest, Plan, Stage};
 use dsimg_template::Catalog;
 
 use crate::error::BuildError;
+use crate::files;
 use crate::freeze::read_machine;
 use crate::guest::Guest;
 use crate::lock::{Stock, differing, pins_of_records};
@@ -306,7 +307,7 @@ async fn provision(
         timings.stage(last, count, count, run, run_last_stage(last, &mut guest, setting)).await.map_err(cut(last))?;
     }
     supply.close().await?;
-    Ok(Outcome { notes, written: Written::default() })
+    Ok(Outcome { notes, tree: None, written: Written::default() })
 }
 
 /// By which a build from a lock of what was fetched until now would find the stage. A build that is bound to a lock looks by
@@ -396,8 +397,14 @@ async fn finish(
     run: &RunContext,
 ) -> Result<Outcome, BuildError> {
     timings.phase(Phase::PowerOff, run, machine.wait_for_power_off()).await?;
+    if job.plan.image.seal {
+        outcome.tree = Some(timings.phase(Phase::Seal, run, machine.seal(outcome.notes.epoch)).await?);
+    }
     let name = format!("{}-{}", job.plan.image.name, job.plan.image.version);
     outcome.written = timings.phase(Phase::Write, run, machine.write_image(&name, output.path())).await?;
+    if outcome.tree.is_none() && job.lock.is_some() {
+        outcome.tree = files::digest_of(&outcome.written, output.path(), run).await?;
+    }
     Ok(outcome)
 }
 

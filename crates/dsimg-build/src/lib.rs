@@ -5,6 +5,7 @@
 pub mod error;
 pub mod execute;
 mod fetch;
+mod files;
 mod freeze;
 mod guest;
 pub mod lock;

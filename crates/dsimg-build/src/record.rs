@@ -22,6 +22,8 @@ use crate::timings::Timings;
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) notes: Notes,
+    /// Of the listing of all files, where it was read.
+    pub(crate) tree: Option<Digest>,
     pub(crate) written: Written,
 }
 
@@ -79,8 +81,8 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
         packages: &packages,
         reached: &outcome.notes.reached,
         watched: !outcome.notes.unwatched,
-        sealed: false,
-        tree: None,
+        sealed: plan.image.seal,
+        tree: outcome.tree.as_ref().map(Digest::as_str),
         disks: &disks,
     };
     let reproducibility = reproducibility(&facts, job.lock.map(|kept| kept.sha256.to_string()));

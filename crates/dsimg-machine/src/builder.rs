@@ -120,6 +120,12 @@ pub trait Machine: Send + Sync {
     /// Waits until the guest, which was told to power off, is off; a guest that is killed instead is an error.
     async fn wait_for_power_off(&mut self) -> Result<(), MachineError>;
 
+    /// Of a machine that is off: writes the root file system anew from its files, so that the same files give the same
+    /// image. No time in it is later than `epoch` (seconds since 1970). Gives the sha256 of the files' listing.
+    async fn seal(&mut self, _epoch: i64) -> Result<Digest, MachineError> {
+        Err(MachineError::refused("this builder can't seal images", "leave `seal` out of `[image]`"))
+    }
+
     /// Writes the disk of a machine that is off as the image's files into `folder`, named `name` and the format; or
     /// makes AMIs of it.
     async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError>;

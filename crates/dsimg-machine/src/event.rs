@@ -70,6 +70,8 @@ pub enum Phase {
     /// The machine is saved as it runs.
     Checkpoint,
     PowerOff,
+    /// The root file system is written anew from its files.
+    Seal,
     /// The disk becomes the image's files.
     Write,
     /// The image goes where the template wants it.
@@ -84,6 +86,7 @@ impl Phase {
             Self::Boot => "boot",
             Self::Prepare => "prepare",
             Self::Freeze => "freeze",
+            Self::Seal => "seal",
             Self::Checkpoint => "checkpoint",
             Self::PowerOff => "power off",
             Self::Write => "write image",

@@ -23,6 +23,7 @@ mod process;
 mod qmp;
 mod ready;
 mod reclaim;
+mod seal;
 mod seed;
 mod tail;
 #[cfg(test)]

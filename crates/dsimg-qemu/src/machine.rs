@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use dsimg_machine::{
     BaseImage, Machine, MachineError, Off, RunContext, SavedMachine, Session, Written, WrittenParts, checkpoint,
 };
-use dsimg_plan::Plan;
+use dsimg_plan::{Digest, Plan};
 use dsimg_ssh::{NotReady, SshTarget, wait_until_ready};
 use dsimg_template::template::{Compression, DiskFormat, Firmware, QemuTable};
 use dsimg_template::units::ByteSize;
@@ -25,9 +25,10 @@ use crate::base::used_parts_of;
 use crate::builder::{Programs, table_of};
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
-use crate::disk::{Extent, QemuImg, Source};
+use crate::disk::{Extent, QemuImg, Source, Target};
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
+use crate::seal;
 use crate::traffic::{GATEWAY, Traffic};
 use crate::transfer::Transfer;
 use crate::vm::Vm;
@@ -61,6 +62,8 @@ pub struct QemuMachine {
     /// What the first layer stands on.
     parent: PathBuf,
     disk_size: u64,
+    /// The raw disk that was written anew, when it was.
+    sealed: Option<PathBuf>,
     formats: Vec<DiskFormat>,
     compression: Compression,
     qemu_img: QemuImg,
@@ -194,6 +197,7 @@ async fn start(
         is_last: AtomicBool::new(false),
         parent,
         disk_size: table.disk.0,
+        sealed: None,
         formats: table.formats.clone(),
         compression: table.compression,
         qemu_img,
@@ -361,13 +365,28 @@ impl Machine for QemuMachine {
         }
     }
 
-    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError> {
-        // Those that were saved name what they stand on by its way from where they were published.
-        let numbers = (0..=self.layers.load(Ordering::Relaxed)).rev();
-        let mut layers: Vec<_> = numbers.map(|number| self.folder.disk(number)).collect();
+    async fn seal(&mut self, epoch: i64) -> Result<Digest, MachineError> {
+        let layers = self.layers();
         self.qemu_img.check(&layers[0], DiskFormat::Qcow2, &self.run).await?;
-        layers.push(self.parent.clone());
+        let (whole, sealed) = (self.folder.path.path().join("whole.raw"), self.folder.path.path().join("sealed.raw"));
+        let target = Target { format: DiskFormat::Raw, compression: Compression::None };
+        let what = ("the disk to seal", self.disk_size);
+        self.qemu_img.convert(Source::Layers(&layers), (&whole, target), what, &self.run).await?;
+        let digest = seal::write_anew(whole, sealed.clone(), epoch, &self.run).await?;
+        self.sealed = Some(sealed);
+        Ok(digest)
+    }
+
+    async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError> {
         let output = (self.formats.as_slice(), self.compression);
+        if let Some(sealed) = &self.sealed {
+            seal::used_parts_of(sealed, folder)?;
+            let disk = (Source::File(sealed, DiskFormat::Raw.as_str()), self.disk_size);
+            let files = write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await?;
+            return Ok(Written { files, amis: Vec::new() });
+        }
+        let layers = self.layers();
+        self.qemu_img.check(&layers[0], DiskFormat::Qcow2, &self.run).await?;
         let disk = (Source::Layers(&layers), self.disk_size);
         if self.is_last.load(Ordering::Relaxed) {
             let parts = self.written_parts(&layers).await?;
@@ -386,6 +405,13 @@ impl Machine for QemuMachine {
 }
 
 impl QemuMachine {
+    /// The layers of the disk, the one that was written to last first, and the file that the machine was started on. Those
+    /// that were saved name what they stand on by its way from where they were published.
+    fn layers(&self) -> Vec<PathBuf> {
+        let numbers = (0..=self.layers.load(Ordering::Relaxed)).rev();
+        numbers.map(|number| self.folder.disk(number)).chain([self.parent.clone()]).collect()
+    }
+
     /// The layer that was written to until now, and the memory.
     async fn save_paused(
         &self,

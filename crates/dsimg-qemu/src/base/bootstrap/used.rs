@@ -27,7 +27,7 @@ const BIGALLOC: u32 = 0x200;
 ///
 /// # Errors
 /// The disk can't be read.
-pub(super) fn used_parts(disk: &File) -> io::Result<WrittenParts> {
+pub(crate) fn used_parts(disk: &File) -> io::Result<WrittenParts> {
     let size = disk.metadata()?.len();
     let Some(root) = Ext4::read(disk, ROOT_START)? else { return Ok(WrittenParts::of(size, [(0, size)])) };
     let mut used = root.used(disk, ROOT_START)?;

@@ -71,10 +71,10 @@ impl Fetcher {
                 None => Err(offline(&wanted.address)),
             };
         }
-        self.from_outside(wanted).await
+        self.fetch(wanted).await
     }
 
-    async fn from_outside(&self, wanted: Wanted) -> Result<Found, Refusal> {
+    async fn fetch(&self, wanted: Wanted) -> Result<Found, Refusal> {
         let address = wanted.address.clone();
         let age = wanted.age.clone();
         let mut progress = self.join_or_start(wanted);

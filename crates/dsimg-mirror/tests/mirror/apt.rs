@@ -371,3 +371,58 @@ async fn parts_of_a_lock_name_source_and_list() {
     // Once more, from the same: the same.
     assert_eq!(lock_parts(&fetched, &asked, &rig.store).unwrap(), parts);
 }
+
+#[tokio::test]
+async fn what_is_freed_or_new_comes_from_outside_and_the_rest_stays() {
+    let rig = Rig::new().await;
+    let (lock, _) = lock_before(&rig).await;
+    publish(&rig.upstream, &AFTER);
+    let mirror = rig.partly(&lock, &[]).await;
+    mirror.begin_stage("tools");
+    let guest = Guest::of_lock(&mirror);
+    guest.good(&["update"]).await;
+    let told = guest.good(&["install", "-s", "toy", "toy-new"]).await;
+    assert!(told.contains("Inst toy (1:1.0+a~1 Toys:13/stable [all])") && told.contains("Inst toy-new (1.0"), "{told}");
+    guest.good(&["install", "--download-only", "toy", "toy-new"]).await;
+    assert_eq!(guest.debs(), ["toy-lib_1.0_all.deb", "toy-new_1.0_all.deb", "toy_1%3a1.0+a~1_all.deb"]);
+    // A lock that is made of that has old and new, and works as the first did.
+    let next = lock_of(&rig, &mirror.take_record().await.unwrap());
+    let names: Vec<_> =
+        next.deb.iter().map(|deb| (deb.name.as_str(), deb.version.as_str(), deb.index.as_deref())).collect();
+    let index = Some("toys-trixie-main");
+    assert_eq!(names, [("toy-lib", "1.0", index), ("toy-new", "1.0", index), ("toy", "1:1.0+a~1", index)]);
+    rig.upstream.end();
+    let mirror = rig.locked_offline(&next).await;
+    let guest = Guest::of_lock(&mirror);
+    guest.good(&["update"]).await;
+    guest.good(&["install", "--download-only", "toy", "toy-new"]).await;
+
+    let rig = Rig::new().await;
+    let (lock, _) = lock_before(&rig).await;
+    publish(&rig.upstream, &AFTER);
+    let mirror = rig.partly(&lock, &["toy", "toy-lib"]).await;
+    let guest = Guest::of_lock(&mirror);
+    guest.good(&["update"]).await;
+    let told = guest.good(&["install", "-s", "toy"]).await;
+    assert!(told.contains("Inst toy (1:2.0"), "{told}");
+    // The whole suite is gone: the lock has its own.
+    rig.upstream.with(|state| state.files.clear());
+    let mirror = rig.partly(&lock, &[]).await;
+    let guest = Guest::of_lock(&mirror);
+    guest.good(&["update"]).await;
+    guest.good(&INSTALL).await;
+}
+
+#[tokio::test]
+async fn a_package_that_is_too_young_is_refused_in_apts_own_words() {
+    let rig = Rig::new().await;
+    publish(&rig.upstream, &BEFORE);
+    let yesterday = jiff::Timestamp::now().as_second() - 86_400;
+    rig.upstream.with(|state| state.modified.insert("/debian/pool/toy-lib_1.0_all.deb".into(), yesterday));
+    let min_age = Some(std::time::Duration::from_secs(7 * 86_400));
+    let mirror = Mirror::start(dsimg_mirror::MirrorSettings { min_age, ..rig.settings() }).await.unwrap();
+    let guest = Guest::new(&mirror, SOURCES);
+    guest.good(&["update"]).await;
+    let told = said(&guest.apt_get(&INSTALL).await);
+    assert!(told.contains("403  package toy-lib 1.0 is refused: it is 24 h old, and min_age is 7 days"), "{told}");
+}

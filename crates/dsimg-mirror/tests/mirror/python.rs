@@ -313,3 +313,45 @@ async fn what_is_too_young_is_left_out() {
     publish(&rig.upstream, &AFTER, Form::Json, LONG_AGO);
     Guest::new(&mirror).good(&["toy"]).await;
 }
+
+#[tokio::test]
+async fn what_is_freed_or_new_comes_from_outside_and_the_rest_stays() {
+    let rig = Rig::new().await;
+    let lock = lock_before(&rig).await;
+    let mut after = AFTER.to_vec();
+    after.push(("toy-new", "1.0", ""));
+    publish(&rig.upstream, &after, Form::Json, LONG_AGO);
+    let mirror = rig.partly(&lock, &[]).await;
+    let told = Guest::new(&mirror).good(&["toy", "toy-new"]).await;
+    assert!(
+        told.contains("+ toy==1.0") && told.contains("+ toy-lib==1.0") && told.contains("+ toy-new==1.0"),
+        "{told}"
+    );
+    assert!(mirror.misses().is_empty());
+    let mirror = rig.partly(&lock, &["toy", "toy-lib"]).await;
+    let told = Guest::new(&mirror).good(&["toy"]).await;
+    assert!(told.contains("+ toy==2.0") && told.contains("+ toy-lib==2.0"), "{told}");
+}
+
+#[tokio::test]
+async fn pip_installs_from_a_lock_too() {
+    let rig = Rig::new().await;
+    let lock = lock_before(&rig).await;
+    publish(&rig.upstream, &AFTER, Form::Json, LONG_AGO);
+    let mirror = rig.locked(&lock).await;
+    let folder = tempfile::tempdir().unwrap();
+    let index = format!("http://{}/pypi/https/pypi.example.org/simple", mirror.address());
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", "download", "--no-cache-dir", "--isolated", "--index-url", &index, "--dest"]);
+    command.arg(folder.path()).args(["--only-binary", ":all:", "toy"]);
+    let output = run(command).await;
+    let told = said(&output);
+    if told.contains("No module named pip") {
+        eprintln!("this host's Python has no pip: not tried");
+        return;
+    }
+    assert!(output.status.success(), "{told}");
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["toy-1.0-py3-none-any.whl", "toy_lib-1.0-py3-none-any.whl"]);
+}

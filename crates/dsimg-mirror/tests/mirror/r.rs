@@ -152,3 +152,23 @@ async fn what_is_too_young_is_refused() {
     let mirror = Mirror::start(MirrorSettings { min_age: min_age(7), pins, ..rig.settings() }).await.unwrap();
     assert_eq!(get(mirror.address(), &url).await.status, 200);
 }
+
+#[tokio::test]
+async fn what_is_freed_or_new_comes_from_outside_and_the_rest_stays() {
+    let rig = Rig::new().await;
+    let lock = lock_before(&rig).await;
+    publish(&rig.upstream, &[("toy", "2.0"), ("new", "1.0")]);
+    let mirror = rig.partly(&lock, &[]).await;
+    let versions = |index: String| {
+        let mut lines: Vec<_> = index.lines().filter(|line| line.starts_with(['P', 'V'])).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let index = gunzip(&get(mirror.address(), &format!("{REPOSITORY}/PACKAGES.gz")).await.body);
+    assert_eq!(versions(index), ["Package: new", "Package: toy", "Version: 1.0", "Version: 1.0"]);
+    assert_eq!(get(mirror.address(), &format!("{REPOSITORY}/toy_1.0.tar.gz")).await.body, package("toy", "1.0"));
+    assert_eq!(get(mirror.address(), &format!("{REPOSITORY}/new_1.0.tar.gz")).await.body, package("new", "1.0"));
+    let mirror = rig.partly(&lock, &["toy"]).await;
+    let index = get(mirror.address(), &format!("{REPOSITORY}/PACKAGES")).await.text();
+    assert_eq!(versions(index), ["Package: new", "Package: toy", "Version: 1.0", "Version: 2.0"]);
+}

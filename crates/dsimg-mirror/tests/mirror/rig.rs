@@ -43,6 +43,10 @@ impl Rig {
         Mirror::start(MirrorSettings { pins: Some(pins(lock)), ..self.settings() }).await.unwrap()
     }
 
+    pub(crate) async fn partly(&self, lock: &Lock, free: &[&str]) -> Mirror {
+        Mirror::start(MirrorSettings { pins: Some(loose(lock, free)), ..self.settings() }).await.unwrap()
+    }
+
     pub(crate) async fn locked_offline(&self, lock: &Lock) -> Mirror {
         Mirror::start(MirrorSettings { pins: Some(pins(lock)), offline: true, ..self.settings() }).await.unwrap()
     }
@@ -50,6 +54,11 @@ impl Rig {
 
 pub(crate) fn pins(lock: &Lock) -> Pins {
     Pins { lock: lock.clone(), exclusive: true, free: Default::default() }
+}
+
+/// What is not in the lock, and what is freed, comes from outside.
+pub(crate) fn loose(lock: &Lock, free: &[&str]) -> Pins {
+    Pins { exclusive: false, free: free.iter().map(|name| (*name).to_owned()).collect(), ..pins(lock) }
 }
 
 pub(crate) fn empty_lock() -> Lock {

@@ -2,6 +2,7 @@
 
 pub(crate) mod lists;
 pub(crate) mod locked;
+pub(crate) mod partly;
 pub(crate) mod place;
 pub(crate) mod release;
 pub(crate) mod stanza;

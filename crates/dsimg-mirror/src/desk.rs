@@ -23,6 +23,7 @@ use crate::respond::{self, Reply};
 use crate::transfer::{Head, Wanted};
 
 mod apt;
+mod partly;
 mod pinned;
 mod python;
 
@@ -35,6 +36,8 @@ pub(crate) struct Desk {
     pub(crate) python: Mutex<HashMap<Address, PythonFacts>>,
     pub(crate) records: Arc<Records>,
     pub(crate) pinned: Option<Pinned>,
+    /// Lists that a `Release` file named that was made here.
+    pub(crate) partly: Mutex<HashMap<String, Arc<str>>>,
     pub(crate) min_age: Option<Duration>,
     /// The mirror's own.
     pub(crate) port: u16,
@@ -44,6 +47,8 @@ pub(crate) struct Desk {
 #[derive(Debug, Clone)]
 pub(crate) struct PythonFacts {
     pub(crate) index: String,
+    /// In its normal form.
+    pub(crate) project: String,
     pub(crate) file: PageFile,
 }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dsimg_plan::Digest;
 use dsimg_store::{Expected, Known, Store, StoreError, Stored};
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -72,10 +71,10 @@ impl Fetcher {
                 None => Err(offline(&wanted.address)),
             };
         }
-        self.from_outside(wanted).await
+        self.fetch(wanted).await
     }
 
-    async fn from_outside(&self, wanted: Wanted) -> Result<Found, Refusal> {
+    async fn fetch(&self, wanted: Wanted) -> Result<Found, Refusal> {
         let address = wanted.address.clone();
         let age = wanted.age.clone();
         let mut progress = self.join_or_start(wanted);
@@ -106,29 +105,12 @@ impl Fetcher {
         tokio::spawn(async move {
             let outcome =
                 end.wait_for(|state| state.outcome.is_some()).await.ok().and_then(|state| state.outcome.clone());
-            if let Some(Outcome::Stored(stored, head)) = &outcome {
-                fetcher.remember(&address, stored, head).await;
+            if let Some(Outcome::Stored(stored)) = outcome {
+                fetcher.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(stored.digest);
             }
             fetcher.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         });
         progress
-    }
-
-    async fn remember(&self, address: &Address, stored: &Stored, head: &Head) {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(stored.digest.clone());
-        let known = Known {
-            url: address.as_str().to_owned(),
-            sha256: stored.digest.clone(),
-            size: stored.size,
-            etag: head.etag.clone(),
-            last_modified: head.last_modified.clone(),
-            content_type: head.content_type.clone(),
-            redirected: Some(head.url.clone()).filter(|url| url != address.as_str()),
-            fetched: Timestamp::now(),
-        };
-        let store = self.store.clone();
-        // What is not remembered is asked for once more.
-        let _asked_again = spawn_blocking(move || store.remember(&known)).await;
     }
 
     async fn known(&self, known: &Known) -> Result<Found, Refusal> {
@@ -200,7 +182,7 @@ impl Found {
             Self::Coming { mut progress, head, .. } => {
                 let end = progress.wait_for(|state| state.outcome.is_some()).await;
                 match end.ok().and_then(|state| state.outcome.clone()) {
-                    Some(Outcome::Stored(stored, _)) => Ok(stored),
+                    Some(Outcome::Stored(stored)) => Ok(stored),
                     Some(Outcome::Refused(refusal)) => Err(refusal),
                     Some(Outcome::Unchanged(_)) | None => Err(Refusal::new(502, format!("{} went away", head.url))),
                 }

@@ -162,8 +162,16 @@ async fn open(settings: MirrorSettings, records: Arc<Records>) -> Result<(TcpLis
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|source| MirrorError::Start { source })?;
     let port = listener.local_addr().map_err(|source| MirrorError::Start { source })?.port();
     let fetcher = Fetcher::new(Upstream::new(door, rewrites, settings.offline), settings.store);
-    let (lists, python) = (Lists::default(), Mutex::new(HashMap::new()));
-    let desk = Arc::new(Desk { fetcher, lists, python, records, pinned, min_age: settings.min_age, port });
+    let desk = Arc::new(Desk {
+        fetcher,
+        lists: Lists::default(),
+        python: Mutex::new(HashMap::new()),
+        records,
+        pinned,
+        partly: Mutex::new(HashMap::new()),
+        min_age: settings.min_age,
+        port,
+    });
     for fetched in settings.earlier.iter().filter(|fetched| fetched.kind == FetchedKind::AptIndex) {
         desk.saw_earlier(fetched);
     }

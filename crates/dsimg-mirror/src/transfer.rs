@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dsimg_download::Answer;
 use dsimg_store::{Expected, Known, Store, StoreError, Stored, Writer};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -85,7 +86,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    Stored(Stored, Head),
+    Stored(Stored),
     /// What was known before is still so.
     Unchanged(Known),
     Refused(Refusal),
@@ -240,16 +241,33 @@ impl Transfer {
             other => Refusal::of_store(&other),
         };
         let writer = task.await.map_err(|stopped| broken_thread(&stopped))?.map_err(refused)?;
+        let (store, address, its_head) = (self.store.clone(), self.wanted.address.clone(), head.clone());
         let stored = spawn_blocking(move || {
             writer.check(&expected)?;
             progress.send_modify(|state| {
                 state.available = writer.size();
                 state.good = true;
             });
-            writer.finish(&expected)
+            let stored = writer.finish(&expected)?;
+            // What is not remembered is only asked for once more.
+            let _asked_again = store.remember(&known(&address, &stored, its_head));
+            Ok(stored)
         });
         let stored = stored.await.map_err(|stopped| broken_thread(&stopped))?.map_err(refused)?;
-        Ok(Outcome::Stored(stored, head))
+        Ok(Outcome::Stored(stored))
+    }
+}
+
+fn known(address: &Address, stored: &Stored, head: Head) -> Known {
+    Known {
+        url: address.as_str().to_owned(),
+        sha256: stored.digest.clone(),
+        size: stored.size,
+        etag: head.etag,
+        last_modified: head.last_modified,
+        content_type: head.content_type,
+        redirected: Some(head.url).filter(|url| url != address.as_str()),
+        fetched: Timestamp::now(),
     }
 }
 

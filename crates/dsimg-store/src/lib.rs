@@ -13,12 +13,14 @@
 //! All of it is private to the user: what a company's mirror hands out may be nobody else's business. Everything here
 //! blocks; who has other things to do meanwhile calls it on a thread.
 
+mod bundle;
 mod error;
 mod known;
 mod store;
 mod upkeep;
 mod writer;
 
+pub use bundle::{BundleBlob, BundleError, Members, pack, unpack};
 pub use error::StoreError;
 pub use known::Known;
 pub use store::{Store, Stored};

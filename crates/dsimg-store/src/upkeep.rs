@@ -90,7 +90,7 @@ impl Store {
                 File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
             if dead {
                 // Its writer may have ended just now, and taken it away.
-                let _gone_already = fs::remove_file(&path);
+                let _gone_already = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             }
         }
         Ok(())

@@ -21,8 +21,11 @@ const ARCHS: [&str; 3] = ["amd64", "arm64", "i386"];
 #[derive(Debug, Default)]
 pub(crate) struct LockedApt {
     pub(crate) indexes: Vec<LockedIndex>,
+    /// That repositories are said to have.
     pub(crate) archs: Vec<String>,
-    /// Names of the lock's packages.
+    /// That the lock's packages are for.
+    pub(crate) own_archs: BTreeSet<String>,
+    /// Names of the packages that are bound.
     pub(crate) names: BTreeSet<String>,
 }
 
@@ -44,11 +47,12 @@ pub(crate) enum Made {
 
 impl LockedApt {
     pub(crate) fn read(lock: &Lock, store: &Store) -> Result<Self, MirrorError> {
-        let mut archs: BTreeSet<String> = ARCHS.map(str::to_owned).into();
-        archs.extend(lock.deb.iter().map(|deb| deb.arch.clone()).filter(|arch| arch != "all"));
+        let own: BTreeSet<String> = lock.deb.iter().map(|deb| deb.arch.clone()).filter(|arch| arch != "all").collect();
+        let archs: BTreeSet<String> = ARCHS.map(str::to_owned).into_iter().chain(own.clone()).collect();
         let fetched = lock.deb.iter().filter(|deb| deb.artifact.is_some());
         Ok(Self {
             indexes: lock.indexes.iter().map(|index| LockedIndex::read(index, store)).collect::<Result<_, _>>()?,
+            own_archs: if own.is_empty() { archs.clone() } else { own },
             archs: archs.into_iter().collect(),
             names: fetched.map(|deb| deb.name.clone()).collect(),
         })
@@ -73,7 +77,7 @@ impl LockedApt {
         }
     }
 
-    fn release(&self, at: &Repository) -> String {
+    pub(crate) fn release(&self, at: &Repository) -> String {
         let folder = at.folder();
         let mut here = self.indexes.iter().filter(|index| index.at.folder() == folder);
         let facts = here.next().map_or_else(|| ReleaseFacts::unknown(&at.suite), |index| index.release.clone());
@@ -99,7 +103,8 @@ impl LockedApt {
             self.indexes.iter().filter(|index| index.at.folder() == folder && index.at.component == at.component);
         let stanzas = here.flat_map(|index| stanzas(&index.entries)).filter(|stanza| {
             let of = stanza.field("Architecture");
-            arch.is_none() || of == arch || of == Some("all")
+            let is_bound = stanza.field("Package").is_some_and(|name| self.names.contains(name));
+            is_bound && (arch.is_none() || of == arch || of == Some("all"))
         });
         stanzas.map(|stanza| format!("{}\n\n", stanza.0)).collect()
     }
@@ -126,7 +131,7 @@ impl LockedIndex {
 const LOCK_ANEW: &str = "make the lock anew with `dsimg lock`";
 
 /// Plain and packed: the guest takes the shorter one. An empty list is only named, and apt does not even ask for it.
-fn forms(path: &str, list: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn forms(path: &str, list: &str) -> Vec<(String, Vec<u8>)> {
     if list.is_empty() {
         return vec![(path.to_owned(), Vec::new())];
     }

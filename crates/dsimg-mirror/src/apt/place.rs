@@ -64,9 +64,8 @@ impl Repository {
     /// The folder that has `InRelease`.
     pub(crate) fn folder(&self) -> String {
         match self.suite.strip_suffix('/') {
-            Some(folder) => {
-                format!("{}/{}", self.uri, folder.trim_start_matches("./")).trim_end_matches('/').to_owned()
-            }
+            Some("." | "") => self.uri.clone(),
+            Some(folder) => format!("{}/{}", self.uri, folder.trim_start_matches("./")),
             None => format!("{}/dists/{}", self.uri, self.suite),
         }
     }

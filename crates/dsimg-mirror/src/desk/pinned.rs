@@ -28,6 +28,7 @@ impl Desk {
         }
         let made = match ask {
             Ask::Apt(address) if pinned.exclusive => self.locked_apt(pinned, address),
+            Ask::Apt(address) => self.partly_apt(pinned, address).await.transpose(),
             Ask::PythonPage(page) => match pinned.python.page(page) {
                 Some(page) => {
                     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -42,7 +43,7 @@ impl Desk {
             },
             Ask::PythonFile(address) => self.locked_metadata(pinned, address).await.transpose(),
             Ask::R(address) => self.locked_r(pinned, address, request).await.transpose(),
-            Ask::Apt(_) | Ask::File(_) => None,
+            Ask::File(_) => None,
         };
         match made {
             Some(reply) => reply.map(Some),
@@ -138,7 +139,10 @@ impl Desk {
                     None => Ok(None),
                 }
             }
-            RFile::Index { .. } | RFile::Other => Ok(None),
+            RFile::Index { repository, gzip: packed } => {
+                self.partly_r(pinned, address, &repository, packed).await.map(Some)
+            }
+            RFile::Other => Ok(None),
         }
     }
 

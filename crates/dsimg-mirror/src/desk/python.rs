@@ -16,7 +16,7 @@ impl Desk {
     /// The index's page, with links to here.
     pub(super) async fn python_page(&self, asked: &PythonPage, request: &Request<Incoming>) -> Result<Reply, Refusal> {
         let mut page = self.read_python_page(asked).await?;
-        self.learn_files(&asked.index, &page);
+        self.learn_files(asked, &page);
         if let Some(min_age) = self.min_age {
             // One that does not say when it came is judged when it is downloaded.
             page.files.retain(|file| file.uploaded().is_none_or(|time| is_older(time, min_age)));
@@ -46,10 +46,11 @@ impl Desk {
         Ok(page)
     }
 
-    fn learn_files(&self, index: &str, page: &Page) {
+    fn learn_files(&self, asked: &PythonPage, page: &Page) {
         let mut known = self.python.lock().unwrap_or_else(PoisonError::into_inner);
         for file in &page.files {
-            known.insert(file.address.clone(), PythonFacts { index: index.to_owned(), file: file.clone() });
+            let (index, project) = (asked.index.clone(), asked.name.clone());
+            known.insert(file.address.clone(), PythonFacts { index, project, file: file.clone() });
         }
     }
 
@@ -109,7 +110,7 @@ pub(super) fn python_about(address: &Address, facts: Option<&PythonFacts>) -> Ab
         None => (address.file_name(), FetchedKind::PythonFile),
     };
     let file_name = facts.map_or(file_name, |facts| facts.file.file_name.as_str());
-    let names = FileName::parse(file_name, None);
+    let names = FileName::parse(file_name, facts.map(|facts| facts.project.as_str()));
     let (name, version) = names.map(|found| (normal_name(&found.name), found.version)).unwrap_or_default();
     let repository = facts.map(|facts| facts.index.clone()).unwrap_or_default();
     About { kind, repository, name, version, ..About::file(address) }

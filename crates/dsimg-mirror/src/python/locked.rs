@@ -1,6 +1,6 @@
 //! Pages that hold what a lock has, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dsimg_manifest::lock::{Distribution, Lock};
 
@@ -31,10 +31,6 @@ impl LockedPython {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
-    }
-
-    pub(crate) fn names(&self) -> BTreeSet<String> {
-        self.by_name.keys().cloned().collect()
     }
 
     /// The page of that index: an index that the files did not come from has none of them.

@@ -92,10 +92,10 @@ impl FileName {
         let endings = [".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz"];
         let stem = endings.iter().find_map(|ending| file.strip_suffix(ending))?;
         let named = |(at, _): &(usize, char)| project.is_none_or(|project| normal_name(&stem[..*at]) == project);
-        let dashes = stem.char_indices().filter(|(_, letter)| *letter == '-');
+        let mut dashes = stem.char_indices().filter(|(_, letter)| *letter == '-');
         let (at, _) = match project {
-            Some(_) => dashes.into_iter().find(named)?,
-            None => dashes.last()?,
+            Some(_) => dashes.find(named)?,
+            None => dashes.next_back()?,
         };
         Some(Self { name: normal_name(&stem[..at]), version: stem[at + 1..].to_owned() })
     }

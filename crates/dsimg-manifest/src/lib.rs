@@ -2,10 +2,14 @@
 
 pub mod freeze;
 pub mod inspect;
+pub mod inventory;
 pub mod lock;
 pub mod manifest;
 pub mod outputs;
+pub mod sbom;
+pub mod versions;
 
 pub use freeze::{Frozen, attribute, parse_frozen};
+pub use inventory::Inventory;
 pub use lock::{Lock, LockFile};
 pub use manifest::{Manifest, ManifestError, Package};

@@ -115,6 +115,12 @@ impl Inventory {
             let from = if entry.from == Origin::Repository { locked.from.clone() } else { entry.from.clone() };
             *entry = Entry { package, from, ..(*locked).clone() };
         }
+        for stage in &mut inventory.stages {
+            // What went into a stage says more than its key.
+            if let Some(locked) = locked.stages.iter().find(|locked| locked.label == stage.label) {
+                stage.content = locked.content.clone();
+            }
+        }
         inventory.suites = locked.suites;
         inventory
     }

@@ -1,5 +1,6 @@
 //! The manifest of an image: pure data and its forms.
 
+pub mod diff;
 pub mod freeze;
 pub mod inspect;
 pub mod inventory;

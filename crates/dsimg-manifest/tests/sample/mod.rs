@@ -1,10 +1,6 @@
 //! An image's manifest and the lock it was built from, of any size.
 
-use std::collections::BTreeMap;
-
-use dsimg_manifest::lock::{
-    AptIndex, Artifact as Blob, Deb, Distribution, Lock, LockFile, LockedBase, LockedStage, RPackage,
-};
+use dsimg_manifest::lock::{AptIndex, Artifact as Blob, Deb, Distribution, Lock, LockedBase, LockedStage, RPackage};
 use dsimg_manifest::manifest::{
     Artifact, BASE, BaseFacts, BuildFacts, Durations, FORMAT, HostFacts, ImageFacts, StageFacts, SystemFacts,
 };
@@ -110,11 +106,6 @@ pub(crate) fn lock() -> Lock {
         files: Vec::new(),
         unfrozen: Vec::new(),
     }
-}
-
-/// The lock's text as `dsimg lock` writes it.
-pub(crate) fn lock_file(lock: &Lock) -> LockFile {
-    LockFile { runs: BTreeMap::from([("kvm".to_owned(), lock.clone())]) }
 }
 
 /// Of the image that was built from the lock.

@@ -55,6 +55,8 @@ pub enum Origin {
     /// An apt repository, a package index, CRAN, or what came with the base.
     Repository,
     Bioconductor,
+    /// An apt repository that is not the distribution's own.
+    OtherApt,
     /// `owner/name@commit`
     GitHub(String),
     /// A file, or anything else that is not a repository's.
@@ -70,7 +72,7 @@ impl Inventory {
             base: manifest.base.clone(),
             system: Some(manifest.system.clone()),
             stages: manifest.stages.iter().map(Stage::of_manifest).collect(),
-            entries: manifest.packages.iter().map(Entry::of_manifest).collect(),
+            entries: manifest.packages.iter().map(|package| Entry::of_manifest(package, &manifest.system)).collect(),
             suites: Vec::new(),
         }
     }
@@ -78,7 +80,7 @@ impl Inventory {
     /// Of the lock alone: without facts about the system. `run` names it in the lock's file.
     #[must_use]
     pub fn of_lock(run: &str, lock: &Lock) -> Self {
-        let debs = lock.deb.iter().filter(|deb| !deb.passing).map(of_deb);
+        let debs = lock.deb.iter().filter(|deb| !deb.passing).map(|deb| of_deb(deb, &lock.indexes));
         let pypi = lock.pypi.iter().filter(|entry| !entry.location.is_empty()).map(of_pypi);
         let cran = lock.cran.iter().filter(|entry| !entry.location.is_empty()).map(of_cran);
         let mut entries: Vec<_> = debs.chain(pypi).chain(cran).collect();
@@ -111,8 +113,14 @@ impl Inventory {
         for entry in &mut inventory.entries {
             let Some(locked) = known.get(&identity(&entry.package)) else { continue };
             let package = entry.package.clone();
-            // The machine knows best where a package says it is from.
-            let from = if entry.from == Origin::Repository { locked.from.clone() } else { entry.from.clone() };
+            // Whose an apt repository is stands in what it signed, which only the machine read.
+            let from = match (&entry.from, &locked.from) {
+                (whose @ (Origin::Repository | Origin::OtherApt), Origin::Repository | Origin::OtherApt) => {
+                    whose.clone()
+                }
+                (known @ (Origin::GitHub(_) | Origin::Bioconductor), _) => known.clone(),
+                (_, locked) => locked.clone(),
+            };
             *entry = Entry { package, from, ..(*locked).clone() };
         }
         for stage in &mut inventory.stages {
@@ -152,10 +160,11 @@ impl Stage {
 }
 
 impl Entry {
-    fn of_manifest(package: &Package) -> Self {
-        let from = match package.origin.as_str() {
-            "bioc" => Origin::Bioconductor,
-            origin => match origin.strip_prefix("github:") {
+    fn of_manifest(package: &Package, system: &SystemFacts) -> Self {
+        let from = match package.ecosystem.as_str() {
+            "deb" => of_apt(package, system),
+            _ if package.origin == "bioc" => Origin::Bioconductor,
+            _ => match package.origin.strip_prefix("github:") {
                 Some(commit) => Origin::GitHub(commit.to_owned()),
                 None => Origin::Repository,
             },
@@ -164,7 +173,32 @@ impl Entry {
     }
 }
 
-fn of_deb(deb: &crate::lock::Deb) -> Entry {
+/// `Debian trixie main`: the first word is `Origin` of the repository's own Release file, which mirrors leave as it is.
+fn of_apt(package: &Package, system: &SystemFacts) -> Origin {
+    let vendor = package.origin.split(' ').next().unwrap_or_default();
+    match vendor {
+        // Of the base's packages the lists may be gone. What came later and is in no list was a file.
+        "" if package.stage == BASE => Origin::Repository,
+        "" => Origin::Local,
+        vendor if vendor.eq_ignore_ascii_case(&system.os_id) => Origin::Repository,
+        _ => Origin::OtherApt,
+    }
+}
+
+/// What distributions call the parts of their repositories.
+const COMPONENTS: [&str; 7] =
+    ["main", "contrib", "non-free", "non-free-firmware", "universe", "restricted", "multiverse"];
+/// What follows a release's name in those of its other suites.
+const SUITES: [&str; 5] = ["-security", "-updates", "-backports", "-proposed-updates", "-proposed"];
+
+/// Whether a list looks like the distribution's own; its address may be any mirror's. `trixie-pgdg` and a component
+/// `stable` are others'.
+fn is_distributions(index: &crate::lock::AptIndex) -> bool {
+    let name = SUITES.iter().find_map(|suffix| index.suite.strip_suffix(suffix)).unwrap_or(&index.suite);
+    COMPONENTS.contains(&index.component.as_str()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn of_deb(deb: &crate::lock::Deb, indexes: &[crate::lock::AptIndex]) -> Entry {
     let package = Package {
         ecosystem: "deb".to_owned(),
         name: deb.name.clone(),
@@ -177,7 +211,13 @@ fn of_deb(deb: &crate::lock::Deb) -> Entry {
     };
     let source = (!deb.source.is_empty()).then(|| (deb.source.clone(), deb.source_version.clone()));
     // What the base held has neither bytes of its own nor a list.
-    let from = if deb.artifact.is_some() && deb.index.is_none() { Origin::Local } else { Origin::Repository };
+    let index = deb.index.as_ref().and_then(|id| indexes.iter().find(|index| index.id == *id));
+    let from = match index {
+        Some(index) if is_distributions(index) => Origin::Repository,
+        Some(_) => Origin::OtherApt,
+        None if deb.artifact.is_some() => Origin::Local,
+        None => Origin::Repository,
+    };
     Entry { package, source, licence: deb.licence.clone(), artifact: deb.artifact.clone(), from }
 }
 
@@ -233,6 +273,30 @@ mod tests {
         lock.cran[0].location = String::new();
         let left = Inventory::of_lock("kvm", &lock).entries;
         assert_eq!(left.iter().map(|entry| &*entry.package.name).collect::<Vec<_>>(), ["base-files"]);
+    }
+
+    #[test]
+    fn a_repository_of_others_is_told_from_the_distributions() {
+        let mut lock = sample().runs["kvm"].clone();
+        let mut from = |suite: &str, component: &str| {
+            lock.indexes[0].suite = suite.to_owned();
+            lock.indexes[0].component = component.to_owned();
+            Inventory::of_lock("kvm", &lock).entries[2].from.clone()
+        };
+        assert_eq!(from("trixie-security", "main"), Origin::Repository);
+        assert_eq!(from("noble", "universe"), Origin::Repository);
+        assert_eq!(from("trixie-pgdg", "main"), Origin::OtherApt);
+        assert_eq!(from("trixie", "stable"), Origin::OtherApt);
+        assert_eq!(from("trixie-cran40/", ""), Origin::OtherApt);
+        let system = SystemFacts { os_id: "debian".to_owned(), ..SystemFacts::default() };
+        let apt = |origin: &str, stage: &str| {
+            let package = Inventory::of_lock("kvm", &lock).entries[2].package.clone();
+            of_apt(&Package { origin: origin.to_owned(), stage: stage.to_owned(), ..package }, &system)
+        };
+        assert_eq!(apt("Debian trixie main", "tools"), Origin::Repository);
+        assert_eq!(apt("Docker trixie stable", "tools"), Origin::OtherApt);
+        assert_eq!(apt("", BASE), Origin::Repository);
+        assert_eq!(apt("", "tools"), Origin::Local);
     }
 
     #[test]

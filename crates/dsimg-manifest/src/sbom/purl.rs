@@ -9,7 +9,7 @@ use crate::manifest::{Package, SystemFacts};
 pub(super) fn of(entry: &Entry, system: &SystemFacts) -> Option<String> {
     let Entry { package, artifact, from, .. } = entry;
     let purl = match (from, package.ecosystem.as_str()) {
-        (Origin::Repository, "deb") => debian(package, system),
+        (Origin::Repository | Origin::OtherApt, "deb") => debian(package, system),
         (Origin::Repository, "pypi") => {
             let file = artifact.as_ref().map(|artifact| decoded(artifact.file_name()));
             PackageUrl::new("pypi", package.name.as_str())

@@ -6,10 +6,12 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
+    ("audit", &["manifest"]),
+    ("provenance", &["manifest"]),
     ("machine", &["template", "plan"]),
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),

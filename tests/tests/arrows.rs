@@ -6,12 +6,13 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
     ("audit", &["manifest"]),
     ("provenance", &["manifest"]),
+    ("licence", &[]),
     ("machine", &["template", "plan"]),
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),

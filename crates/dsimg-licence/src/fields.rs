@@ -32,20 +32,7 @@ impl Fields {
 
 /// The text's paragraphs, which empty lines end. Lines of comments are left out.
 pub(crate) fn paragraphs(text: &str) -> Vec<Fields> {
-    let mut paragraphs = vec![String::new()];
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        match paragraphs.last_mut() {
-            Some(last) if line.trim().is_empty() => {
-                if !last.is_empty() {
-                    paragraphs.push(String::new());
-                }
-            }
-            Some(last) => {
-                last.push_str(line);
-                last.push('\n');
-            }
-            None => {}
-        }
-    }
-    paragraphs.iter().filter(|paragraph| !paragraph.is_empty()).map(|paragraph| Fields::parse(paragraph)).collect()
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let paragraphs = lines.split(|line| line.trim().is_empty()).filter(|lines| !lines.is_empty());
+    paragraphs.map(|lines| Fields::parse(&lines.join("\n"))).collect()
 }

@@ -58,7 +58,7 @@ impl LicenceError {
 /// `None`: the package says nothing that a machine can read.
 ///
 /// # Errors
-/// The file can't be read, is of another form, or is larger than any package.
+/// The file can't be read, or is of another form.
 pub fn licence_of(kind: Kind, file: &Path) -> Result<Option<Licence>, LicenceError> {
     let found = match kind {
         Kind::Deb => deb::copyright(file).map(|text| text.and_then(|text| deb::licence(&text))),

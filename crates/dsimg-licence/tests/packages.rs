@@ -78,12 +78,13 @@ fn debs_of_each_compression_are_read() {
     let copyright: (&str, &[u8]) = ("./usr/share/doc/x/copyright", COPYRIGHT.as_bytes());
     let other: (&str, &[u8]) = ("./usr/share/doc/x/examples/copyright", b"Format: copyright-format\n");
     let data = tar(&[("./usr/bin/x", &[7; 100_000]), other, copyright, ("./usr/share/man/x", b"x")]);
-    let forms = [
-        ("data.tar", data.clone()),
-        ("data.tar.gz", packed("gzip", &data)),
-        ("data.tar.xz", packed("xz", &data)),
-        ("data.tar.zst/", packed("zstd", &data)),
-    ];
+    let mut forms =
+        vec![("data.tar", data.clone()), ("data.tar.gz", packed("gzip", &data)), ("data.tar.xz", packed("xz", &data))];
+    if Command::new("zstd").arg("--version").output().is_ok() {
+        forms.push(("data.tar.zst/", packed("zstd", &data)));
+    } else {
+        eprintln!("zstd skipped: it is not here");
+    }
     for (name, data) in forms {
         let file = write(&folder, &deb(name, &data));
         assert_eq!(licence_of(Kind::Deb, &file).unwrap(), expression("GPL-2.0-or-later OR MIT"), "{name}");

@@ -6,11 +6,14 @@ use std::fs;
 use dsimg_tests::repository;
 
 /// Each crate and those of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("template", &[]),
     ("plan", &["template"]),
     ("manifest", &[]),
     ("tree", &[]),
+    ("audit", &["manifest"]),
+    ("provenance", &["manifest"]),
+    ("licence", &[]),
     ("machine", &["template", "plan"]),
     ("ssh", &["template", "plan", "machine"]),
     ("download", &["template", "plan", "machine"]),
@@ -35,6 +38,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "mirror",
             "store",
             "tree",
+            "audit",
+            "provenance",
         ],
     ),
 ];

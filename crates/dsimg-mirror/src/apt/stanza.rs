@@ -37,11 +37,22 @@ pub(crate) fn stanzas(text: &str) -> impl Iterator<Item = Stanza<'_>> {
         if rest.is_empty() {
             return None;
         }
-        let end = ["\n\n", "\n\r\n"].iter().filter_map(|gap| rest.find(gap)).min().map_or(rest.len(), |end| end + 1);
-        let (stanza, after) = rest.split_at(end);
+        let (stanza, after) = rest.split_at(end_of_stanza(rest));
         rest = after;
         Some(Stanza(stanza.trim_end_matches(['\n', '\r'])))
     })
+}
+
+/// Where the first empty line is. A list has a hundred thousand stanzas: nothing is looked for beyond it.
+fn end_of_stanza(text: &str) -> usize {
+    let mut at = 0;
+    while let Some(length) = text[at..].find('\n') {
+        at += length + 1;
+        if text[at..].starts_with('\n') || text[at..].starts_with("\r\n") {
+            return at;
+        }
+    }
+    text.len()
 }
 
 /// The text of a list, however it is compressed; letters that are none are replaced.

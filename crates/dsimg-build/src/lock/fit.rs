@@ -7,6 +7,9 @@ use dsimg_plan::{Digest, Plan, Stage};
 
 use super::pins::pins;
 
+const HOW: [&str; 8] =
+    ["provisioner", "version", "scripts", "steps", "timeout", "retries", "lock_timeout", "jobs"];
+
 /// A place where a template asks for something else than when its lock was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
@@ -43,6 +46,17 @@ pub fn pins_of(lock: &Lock, plan: &Plan) -> Vec<Option<Digest>> {
     pins.into_iter().zip(fits).map(|(pin, fits)| fits.then_some(pin)).collect()
 }
 
+/// Of a stage's inputs those by which the template asks for something; how dsimg goes about it may change from version to
+/// version, and the lock stays.
+#[must_use]
+pub(super) fn what_is_asked_for(stage: &Stage) -> serde_json::Value {
+    let mut inputs = stage.inputs.clone();
+    if let Some(inputs) = inputs.as_object_mut() {
+        inputs.retain(|name, _| !HOW.contains(&name.as_str()));
+    }
+    inputs
+}
+
 fn without_last(plan: &Plan) -> &[Stage] {
     plan.stages.split_last().map_or(&[], |(_, stages)| stages)
 }
@@ -56,7 +70,7 @@ fn misfit(lock: &Lock, index: usize, stage: &Stage) -> Option<String> {
         let (old, new) = (&locked.provisioner, &stage.provisioner);
         return Some(format!("it was `{old}` {}, and is `{new}` {}", locked.version, stage.provisioner_version));
     }
-    let changed = differences(&locked.inputs, &stage.inputs);
+    let changed = differences(&locked.inputs, &what_is_asked_for(stage));
     if !changed.is_empty() {
         return Some(changed.join("; "));
     }

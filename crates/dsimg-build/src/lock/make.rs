@@ -14,6 +14,7 @@ use dsimg_plan::Plan;
 use dsimg_store::Store;
 use tokio::task::spawn_blocking;
 
+use super::fit::what_is_asked_for;
 use crate::error::BuildError;
 use crate::tools;
 
@@ -83,7 +84,7 @@ fn stages_of(plan: &Plan) -> Vec<LockedStage> {
         label: stage.label.clone(),
         provisioner: stage.provisioner.clone(),
         version: stage.provisioner_version,
-        inputs: stage.inputs.clone(),
+        inputs: what_is_asked_for(stage),
     };
     stages.iter().map(locked).collect()
 }

@@ -23,6 +23,7 @@ mod prepared;
 mod reach;
 mod reclaim;
 mod remove;
+mod request;
 mod source;
 mod start;
 mod user_data;

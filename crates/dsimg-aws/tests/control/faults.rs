@@ -33,7 +33,7 @@ async fn check(what: &str, run: &TestRun, made: bool) {
 }
 
 /// Every call of an undisturbed build, by action and how many of its kind there were before.
-async fn sequence() -> Vec<(String, usize)> {
+pub(crate) async fn sequence() -> Vec<(String, usize)> {
     rig::reset();
     build(&plan(table()), &TestRun::new("sequence")).await.unwrap();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();

@@ -54,7 +54,8 @@ impl Door {
             Address::Private => false,
             Address::Auto => places.iter().any(|place| place.gives_public),
         };
-        let address = if is_public { caller::public_address(access, run).await? } else { private(account, first).await? };
+        let address =
+            if is_public { caller::public_address(access, run).await? } else { private(account, first).await? };
         Ok(Self::For(BTreeSet::from([caller::alone(address)])))
     }
 
@@ -85,7 +86,10 @@ async fn private(account: &Account, place: &Place) -> Result<std::net::IpAddr, M
     let own = caller::address_towards(&place.cidr);
     own.filter(|address| caller::is_in(*address, &ranges)).ok_or_else(|| {
         MachineError::refused(
-            format!("the instance gets a private address only, and this host is not in its VPC ({})", ranges.join(", ")),
+            format!(
+                "the instance gets a private address only, and this host is not in its VPC ({})",
+                ranges.join(", ")
+            ),
             "set `allow_from` to the range that it sees this host in, name `security_groups`, or a `bastion`",
         )
     })
@@ -111,7 +115,8 @@ async fn make(account: &Account, vpc: &str, marks: &Marks, run: &RunContext) -> 
     }
     let mut pace = Pace::within(Duration::from_secs(15));
     loop {
-        let request = account.ec2.describe_security_groups().filters(tagged(&marks.name)).filters(filter("vpc-id", vpc));
+        let request =
+            account.ec2.describe_security_groups().filters(tagged(&marks.name)).filters(filter("vpc-id", vpc));
         let found = request.send().await.map_err(|error| explain("look for the security group", account, error))?;
         if let Some(id) = found.security_groups().first().and_then(|group| group.group_id()) {
             return Ok(id.to_owned());

@@ -162,7 +162,8 @@ async fn find(account: &Account, name: &str, run: &RunContext) -> Result<Option<
     let mut pace = Pace::within(Duration::from_secs(15));
     loop {
         let request = account.ec2.describe_images().owners("self").filters(tagged(name)).filters(filter("name", name));
-        let found = request.send().await.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
+        let found =
+            request.send().await.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
         let own = found.images().iter().find(|image| {
             let is_own = |tag: &Tag| tag.key() == Some(crate::marks::BUILD_TAG) && tag.value() == Some(&run.build_id);
             image.tags().iter().any(is_own)
@@ -208,7 +209,9 @@ async fn clean_up(account: &Account, name: &str, run: &RunContext) {
     let removed = in_time(CLEAN_UP_LIMIT, remove(account, AwsKind::Image, name, &CancellationToken::new())).await;
     match removed {
         Some(Ok(())) => is_gone(account, AwsKind::Image, name, run),
-        Some(Err(error)) => run.warn(format!("the unfinished AMI `{name}` may be left: {error}; `dsimg gc --aws` removes it")),
+        Some(Err(error)) => {
+            run.warn(format!("the unfinished AMI `{name}` may be left: {error}; `dsimg gc --aws` removes it"))
+        }
         None => run.warn(format!("the unfinished AMI `{name}` may be left; `dsimg gc --aws` removes it")),
     }
 }

@@ -112,16 +112,27 @@ impl Launch<'_> {
     }
 
     /// Its id, or why there is no capacity. Asked again with the same token, AWS gives the same instance.
-    async fn ask(&self, number: usize, attempt: &Attempt, run: &RunContext) -> Result<Result<String, String>, MachineError> {
+    async fn ask(
+        &self,
+        number: usize,
+        attempt: &Attempt,
+        run: &RunContext,
+    ) -> Result<Result<String, String>, MachineError> {
         let mut pace = Pace::within(SETTLED_LIMIT);
         loop {
-            let error = match self.request(number, attempt).customize().config_override(without_vain_retries()).send().await {
-                Ok(made) => match made.instances().first().and_then(Instance::instance_id) {
-                    Some(id) => return Ok(Ok(id.to_owned())),
-                    None => return Err(MachineError::Refused { what: "AWS started no instance and gave no reason".to_owned(), hint: None }),
-                },
-                Err(error) => error,
-            };
+            let error =
+                match self.request(number, attempt).customize().config_override(without_vain_retries()).send().await {
+                    Ok(made) => match made.instances().first().and_then(Instance::instance_id) {
+                        Some(id) => return Ok(Ok(id.to_owned())),
+                        None => {
+                            return Err(MachineError::Refused {
+                                what: "AWS started no instance and gave no reason".to_owned(),
+                                hint: None,
+                            });
+                        }
+                    },
+                    Err(error) => error,
+                };
             match code(&error) {
                 Some(code) if is_elsewhere(code) => return Ok(Err(message(&error))),
                 // Made a moment ago, and not known everywhere yet.

@@ -121,9 +121,8 @@ async fn instances(account: &Account) -> Result<Vec<Leftover>, MachineError> {
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| explain("look for instances", account, error))?;
         let instances = page.reservations().iter().flat_map(|reservation| reservation.instances());
-        let lives = instances.filter(|instance| {
-            instance.state().and_then(|state| state.name()) != Some(&InstanceStateName::Terminated)
-        });
+        let lives = instances
+            .filter(|instance| instance.state().and_then(|state| state.name()) != Some(&InstanceStateName::Terminated));
         found.extend(lives.filter_map(|each| leftover(AwsKind::Instance, each.instance_id(), each.tags())));
     }
     Ok(found)
@@ -168,7 +167,8 @@ async fn groups(account: &Account) -> Result<Vec<Leftover>, MachineError> {
     let mut found = Vec::new();
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| explain("look for security groups", account, error))?;
-        let of = |each: &aws_sdk_ec2::types::SecurityGroup| leftover(AwsKind::SecurityGroup, each.group_id(), each.tags());
+        let of =
+            |each: &aws_sdk_ec2::types::SecurityGroup| leftover(AwsKind::SecurityGroup, each.group_id(), each.tags());
         found.extend(page.security_groups().iter().filter_map(of));
     }
     Ok(found)

@@ -187,7 +187,10 @@ impl AwsMachine {
                 return Ok(());
             }
             if !pace.next(&self.run.cancel).await? {
-                let what = format!("{id} would still be terminated when it powers off, {} s after the order not to", pace.seconds());
+                let what = format!(
+                    "{id} would still be terminated when it powers off, {} s after the order not to",
+                    pace.seconds()
+                );
                 return Err(MachineError::TryAgain { what, hint: None });
             }
         }
@@ -225,7 +228,9 @@ impl AwsMachine {
             }
             if !pace.next(&self.run.cancel).await? {
                 let seconds = pace.seconds();
-                self.run.warn(format!("the guest's console does not say that it halted; after {seconds} s its disk is taken as it is"));
+                self.run.warn(format!(
+                    "the guest's console does not say that it halted; after {seconds} s its disk is taken as it is"
+                ));
                 return Ok(());
             }
         }
@@ -241,7 +246,8 @@ impl AwsMachine {
             NotReady::Cancelled => return MachineError::Cancelled,
             NotReady::Session(error @ SessionError::HostKey { .. }) => {
                 let what = format!("{error}, and the instance's console does not show that key either");
-                let hint = "somebody between may pretend to be the instance; an AMI without cloud-init can't be built on";
+                let hint =
+                    "somebody between may pretend to be the instance; an AMI without cloud-init can't be built on";
                 (what, Some(hint.to_owned()))
             }
             NotReady::Session(error) => return MachineError::Session(error),

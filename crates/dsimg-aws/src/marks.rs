@@ -58,7 +58,11 @@ impl Marks {
     /// What a finished image keeps: all that does not say that it is temporary.
     pub(crate) fn lasting(&self) -> BTreeMap<String, String> {
         let passing = [AWS_NAME_TAG, UNTIL_TAG];
-        self.tags.iter().filter(|(key, _)| !passing.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.tags
+            .iter()
+            .filter(|(key, _)| !passing.contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 }
 

@@ -115,7 +115,10 @@ fn check(places: &[Place], account: &Account, table: &PlaceTable) -> Result<(), 
         let named = !table.subnets.is_empty() || !table.subnet_filter.is_empty() || table.vpc.is_some();
         let zones = if table.zones.is_empty() { String::new() } else { format!(" in {}", table.zones.join(", ")) };
         let (what, hint) = if named || !table.vpc_filter.is_empty() {
-            (format!("no subnet in {region} is what the template asks for{zones}"), "look at its keys for VPC, subnets and zones")
+            (
+                format!("no subnet in {region} is what the template asks for{zones}"),
+                "look at its keys for VPC, subnets and zones",
+            )
         } else {
             (format!("the account has no default VPC in {region}{zones}"), "name a `vpc` or `subnets` for this builder")
         };

@@ -102,7 +102,8 @@ impl Policy {
             let condition = json!({"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}});
             self.allow("PassRole", &["iam:PassRole"], ["arn:aws:iam::*:role/*".to_owned()], Some(condition));
         }
-        let volumes = std::iter::once(&table.instance.root).chain(table.instance.volumes.iter().map(|extra| &extra.volume));
+        let volumes =
+            std::iter::once(&table.instance.root).chain(table.instance.volumes.iter().map(|extra| &extra.volume));
         self.keys(region, volumes.filter_map(|volume: &VolumeTable| volume.kms_key.as_deref()));
         self.image(region, &table.ami);
     }
@@ -128,7 +129,8 @@ impl Policy {
         let regions: BTreeSet<_> = std::iter::once(home).chain(table.copies.keys().map(String::as_str)).collect();
         let both: Vec<_> = regions.iter().flat_map(|region| in_region(region, &["image", "snapshot"])).collect();
         let images: Vec<_> = regions.iter().flat_map(|region| in_region(region, &["image"])).collect();
-        let mut changes = vec!["ec2:CreateTags", "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:ModifyImageAttribute"];
+        let mut changes =
+            vec!["ec2:CreateTags", "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:ModifyImageAttribute"];
         if !table.share.is_empty() {
             changes.push("ec2:ModifySnapshotAttribute");
         }
@@ -168,7 +170,8 @@ impl Policy {
         let statement = self.statements.entry("TagAtCreation".to_owned()).or_default();
         statement.actions.insert("ec2:CreateTags".to_owned());
         statement.resources.extend(resources);
-        let before = statement.condition.as_ref().and_then(|condition| condition["StringEquals"]["ec2:CreateAction"].as_array());
+        let before =
+            statement.condition.as_ref().and_then(|condition| condition["StringEquals"]["ec2:CreateAction"].as_array());
         let mut all: BTreeSet<_> = before.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         all.extend(makers.iter().map(|maker| (*maker).to_owned()));
         statement.condition = Some(json!({"StringEquals": {"ec2:CreateAction": all}}));
@@ -204,7 +207,8 @@ impl Policy {
     }
 
     fn into_json(self) -> Value {
-        let statements: Vec<_> = self.statements.into_iter().map(|(name, statement)| statement.into_json(&name)).collect();
+        let statements: Vec<_> =
+            self.statements.into_iter().map(|(name, statement)| statement.into_json(&name)).collect();
         json!({"Version": "2012-10-17", "Statement": statements})
     }
 }

@@ -143,7 +143,10 @@ fn check_wishes(table: &AwsEbsTable, source: &SourceImage) -> Result<(), Machine
     }
     if table.ami.tpm && !source.tpm {
         return Err(MachineError::refused(
-            format!("an AMI that is made of an instance has a TPM only if its source has one, and {} has none", source.id),
+            format!(
+                "an AMI that is made of an instance has a TPM only if its source has one, and {} has none",
+                source.id
+            ),
             "leave `tpm` out, choose another `base.ami`, or publish a local disk with `aws-ami`",
         ));
     }
@@ -156,7 +159,8 @@ async fn check_types(account: &Account, types: &[String]) -> Result<u32, Machine
     let found = account.ec2.describe_instance_types().set_instance_types(Some(wanted)).send().await;
     let found = match found {
         Err(error) if code(&error) == Some("InvalidInstanceType") => {
-            let what = format!("there is no instance type like one of these in {}: {}", account.region, types.join(", "));
+            let what =
+                format!("there is no instance type like one of these in {}: {}", account.region, types.join(", "));
             return Err(MachineError::refused(what, "look at `instance_type`; not every region has every type"));
         }
         found => found.map_err(|error| explain("look at instance types", account, error))?,
@@ -169,7 +173,8 @@ async fn check_types(account: &Account, types: &[String]) -> Result<u32, Machine
             return Err(MachineError::refused(what, "dsimg builds for x86_64; choose another `instance_type`"));
         }
     }
-    let first = found.instance_types().iter().find(|each| each.instance_type().map(|name| name.as_str()) == Some(&types[0]));
+    let first =
+        found.instance_types().iter().find(|each| each.instance_type().map(|name| name.as_str()) == Some(&types[0]));
     let cpus = first.and_then(|each| each.v_cpu_info()).and_then(|info| info.default_v_cpus());
     Ok(cpus.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0).max(1))
 }
@@ -177,17 +182,19 @@ async fn check_types(account: &Account, types: &[String]) -> Result<u32, Machine
 /// The ways to start an instance that AWS offers at all.
 async fn offered(account: &Account, table: &AwsEbsTable, places: &[Place]) -> Result<Vec<Attempt>, MachineError> {
     let types = &table.instance.types;
-    let mut request = account
-        .ec2
-        .describe_instance_type_offerings()
-        .location_type(LocationType::AvailabilityZone)
-        .filters(aws_sdk_ec2::types::Filter::builder().name("instance-type").set_values(Some(types.clone())).build());
+    let mut request =
+        account.ec2.describe_instance_type_offerings().location_type(LocationType::AvailabilityZone).filters(
+            aws_sdk_ec2::types::Filter::builder().name("instance-type").set_values(Some(types.clone())).build(),
+        );
     let mut offers = BTreeSet::new();
     loop {
         let found = request.clone().send().await.map_err(|error| explain("look for zones", account, error))?;
-        offers.extend(found.instance_type_offerings().iter().filter_map(|offer| {
-            Some((offer.instance_type()?.as_str().to_owned(), offer.location()?.to_owned()))
-        }));
+        offers.extend(
+            found
+                .instance_type_offerings()
+                .iter()
+                .filter_map(|offer| Some((offer.instance_type()?.as_str().to_owned(), offer.location()?.to_owned()))),
+        );
         match found.next_token() {
             Some(token) if !token.is_empty() => request = request.next_token(token),
             _ => break,

@@ -39,7 +39,10 @@ pub(crate) fn bastion(table: &aws::Bastion, folder: &Path) -> Result<Bastion, Ma
     })?;
     let host_key = HostKey::parse(&table.host_key).ok_or_else(|| {
         let what = format!("the bastion's `host_key` is no ed25519 key: `{}`", table.host_key);
-        MachineError::refused(what, format!("`ssh-keyscan -t ed25519 {}` prints it; compare it with the host's own", table.host))
+        MachineError::refused(
+            what,
+            format!("`ssh-keyscan -t ed25519 {}` prints it; compare it with the host's own", table.host),
+        )
     })?;
     Ok(Bastion { host: table.host.clone(), port: table.port, user: table.user.clone(), key, host_key })
 }
@@ -112,14 +115,7 @@ mod tests {
     }
 
     fn reach(address: Address) -> ReachTable {
-        ReachTable {
-            address,
-            bastion: None,
-            security_groups: vec![],
-            allow_from: vec![],
-            ssh_user: None,
-            ssh_port: 22,
-        }
+        ReachTable { address, bastion: None, security_groups: vec![], allow_from: vec![], ssh_user: None, ssh_port: 22 }
     }
 
     #[test]
@@ -147,9 +143,14 @@ mod tests {
         let (key, host_key) = (TemporaryKey::generate(), TemporaryKey::generate().public());
         let via = Bastion { host: "bastion".to_owned(), port: 2222, user: "jump".to_owned(), key, host_key };
         let own = access.host_key.public();
-        let command = ssh_command(&target("10.0.0.5".parse().unwrap(), 22, &access, own, Some(via)), folder.path()).unwrap();
+        let command =
+            ssh_command(&target("10.0.0.5".parse().unwrap(), 22, &access, own, Some(via)), folder.path()).unwrap();
         assert!(command.contains("-p 2222 -W %h:%p jump@bastion\""), "{command}");
         assert!(command.ends_with("-p 22 dsimg@10.0.0.5"), "{command}");
-        assert!(std::fs::read_to_string(folder.path().join("ssh-known-hosts")).unwrap().contains("[bastion]:2222 ssh-ed25519"));
+        assert!(
+            std::fs::read_to_string(folder.path().join("ssh-known-hosts"))
+                .unwrap()
+                .contains("[bastion]:2222 ssh-ed25519")
+        );
     }
 }

@@ -69,7 +69,8 @@ pub(crate) async fn end_instances(
 
 async fn living(account: &Account, name: &str) -> Result<Vec<String>, MachineError> {
     let states = ["pending", "running", "shutting-down", "stopping", "stopped"];
-    let state = Filter::builder().name("instance-state-name").set_values(Some(states.map(str::to_owned).to_vec())).build();
+    let state =
+        Filter::builder().name("instance-state-name").set_values(Some(states.map(str::to_owned).to_vec())).build();
     let found = account.ec2.describe_instances().filters(tagged(name)).filters(state).send().await;
     let found = found.map_err(|error| explain(&format!("look for the instance of {name}"), account, error))?;
     let instances = found.reservations().iter().flat_map(|reservation| reservation.instances());
@@ -86,7 +87,11 @@ async fn terminate(account: &Account, ids: &[String]) -> Result<(), MachineError
     }
 }
 
-async fn wait_until_terminated(account: &Account, ids: &[String], cancel: &CancellationToken) -> Result<(), MachineError> {
+async fn wait_until_terminated(
+    account: &Account,
+    ids: &[String],
+    cancel: &CancellationToken,
+) -> Result<(), MachineError> {
     let mut pace = Pace::within(TERMINATED_LIMIT);
     loop {
         let found = account.ec2.describe_instances().set_instance_ids(Some(ids.to_vec())).send().await;
@@ -153,7 +158,11 @@ async fn delete_group(account: &Account, id: &str, cancel: &CancellationToken) -
             Err(error) if is_gone(code(&error)) => return Ok(()),
             Err(error) if code(&error) == Some("DependencyViolation") => {
                 if !pace.next(cancel).await? {
-                    return Err(explain(&format!("delete the security group {id}, which is still in use"), account, error));
+                    return Err(explain(
+                        &format!("delete the security group {id}, which is still in use"),
+                        account,
+                        error,
+                    ));
                 }
             }
             Err(error) => return Err(explain(&format!("delete the security group {id}"), account, error)),
@@ -163,7 +172,8 @@ async fn delete_group(account: &Account, id: &str, cancel: &CancellationToken) -
 
 async fn delete_keys(account: &Account, name: &str) -> Result<(), MachineError> {
     let request = account.ec2.describe_key_pairs().filters(tagged(name)).filters(filter("key-name", name));
-    let found = request.send().await.map_err(|error| explain(&format!("look for the key pair {name}"), account, error))?;
+    let found =
+        request.send().await.map_err(|error| explain(&format!("look for the key pair {name}"), account, error))?;
     if !found.key_pairs().is_empty() {
         match account.ec2.delete_key_pair().key_name(name).send().await {
             Err(error) if !is_gone(code(&error)) => {

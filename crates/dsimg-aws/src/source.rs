@@ -44,7 +44,9 @@ pub(crate) async fn find(account: &Account, wanted: &AmiSource) -> Result<Source
     let request = account.ec2.describe_images();
     let request = match &wanted.id {
         Some(id) => request.image_ids(id),
-        None => request.set_filters(Some(filters(&all_filters(wanted)))).set_owners(wanted.owner.clone().map(|o| vec![o])),
+        None => {
+            request.set_filters(Some(filters(&all_filters(wanted)))).set_owners(wanted.owner.clone().map(|o| vec![o]))
+        }
     };
     let found = request.send().await.map_err(|error| explain(&format!("find {}", describe(wanted)), account, error))?;
     let image = newest(found.images()).ok_or_else(|| nothing_found(account, wanted))?;
@@ -52,7 +54,8 @@ pub(crate) async fn find(account: &Account, wanted: &AmiSource) -> Result<Source
 }
 
 fn all_filters(wanted: &AmiSource) -> BTreeMap<String, String> {
-    let mut all: BTreeMap<_, _> = NEEDED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut all: BTreeMap<_, _> =
+        NEEDED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     all.extend(wanted.name.clone().map(|name| ("name".to_owned(), name)));
     all.extend(wanted.filters.clone());
     all
@@ -68,7 +71,8 @@ pub(crate) fn describe(wanted: &AmiSource) -> String {
     match wanted {
         AmiSource { id: Some(id), .. } => id.clone(),
         AmiSource { name, owner, .. } => {
-            let name = name.as_ref().map(|name| format!("the newest AMI `{name}`")).unwrap_or("the newest AMI".to_owned());
+            let name =
+                name.as_ref().map(|name| format!("the newest AMI `{name}`")).unwrap_or("the newest AMI".to_owned());
             format!("{name} of {}", owner.as_deref().unwrap_or("anybody"))
         }
     }
@@ -96,7 +100,8 @@ fn facts(account: &Account, image: &Image) -> Result<SourceImage, MachineError> 
         created: image.creation_date().unwrap_or_default().to_owned(),
         root_device,
         root_snapshot: root.and_then(|ebs| ebs.snapshot_id()).map(str::to_owned),
-        root_size: root.and_then(|ebs| ebs.volume_size()).and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default() << 30,
+        root_size: root.and_then(|ebs| ebs.volume_size()).and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default()
+            << 30,
         boot_mode: image.boot_mode().map(|mode| mode.as_str().to_owned()),
         tpm: image.tpm_support().is_some(),
     })
@@ -113,7 +118,8 @@ fn check(image: &Image, id: &str) -> Result<(), MachineError> {
     ];
     for ((name, found), (_, needed)) in facts.iter().zip(NEEDED) {
         if found != needed {
-            let what = format!("{id} can't be built on: its {} is {found}, and dsimg needs {needed}", name.replace('-', " "));
+            let what =
+                format!("{id} can't be built on: its {} is {found}, and dsimg needs {needed}", name.replace('-', " "));
             return Err(MachineError::refused(what, "choose another AMI in `base.ami`"));
         }
     }
@@ -176,7 +182,8 @@ fn write_whole(folder: &PathBuf, path: &Path, text: &[u8]) -> std::io::Result<()
 /// The login that the makers of well-known AMIs set up.
 pub(crate) fn usual_user(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
-    let known = [("ubuntu", "ubuntu"), ("debian", "admin"), ("rocky", "rocky"), ("fedora", "fedora"), ("centos", "centos")];
+    let known =
+        [("ubuntu", "ubuntu"), ("debian", "admin"), ("rocky", "rocky"), ("fedora", "fedora"), ("centos", "centos")];
     known.iter().find(|(part, _)| name.contains(part)).map_or("ec2-user", |(_, user)| user)
 }
 
@@ -190,8 +197,11 @@ mod tests {
 
     #[test]
     fn the_newest_is_taken_and_a_tie_is_broken_the_same_way() {
-        let images =
-            [image("ami-2", "2026-10-01T00:00:00Z"), image("ami-9", "2026-11-01T00:00:00Z"), image("ami-1", "2026-11-01T00:00:00Z")];
+        let images = [
+            image("ami-2", "2026-10-01T00:00:00Z"),
+            image("ami-9", "2026-11-01T00:00:00Z"),
+            image("ami-1", "2026-11-01T00:00:00Z"),
+        ];
         assert_eq!(newest(&images).unwrap().image_id(), Some("ami-9"));
         assert!(newest(&[]).is_none());
     }
@@ -199,7 +209,8 @@ mod tests {
     #[test]
     fn filters_of_the_template_come_first() {
         let filters = BTreeMap::from([("architecture".to_owned(), "x86_64_mac".to_owned())]);
-        let wanted = AmiSource { id: None, owner: Some("self".to_owned()), name: Some("a-*".to_owned()), filters, user: None };
+        let wanted =
+            AmiSource { id: None, owner: Some("self".to_owned()), name: Some("a-*".to_owned()), filters, user: None };
         let all = all_filters(&wanted);
         assert_eq!(all["architecture"], "x86_64_mac");
         assert_eq!((all["name"].as_str(), all["state"].as_str()), ("a-*", "available"));

@@ -55,7 +55,10 @@ impl Told<'_> {
         let packed = packed.expect("writing to memory does not fail");
         if packed.len() > LIMIT {
             let what = format!("the user data is {} bytes long after compression, and AWS takes {LIMIT}", packed.len());
-            return Err(MachineError::refused(what, "make the `user_data` file shorter; a `[[provision]]` entry has no such limit"));
+            return Err(MachineError::refused(
+                what,
+                "make the `user_data` file shorter; a `[[provision]]` entry has no such limit",
+            ));
         }
         Ok(STANDARD.encode(packed))
     }
@@ -105,7 +108,9 @@ impl Told<'_> {
 }
 
 fn part(kind: &str, content: &str) -> String {
-    format!("--{BOUNDARY}\nContent-Type: {kind}; charset=\"utf-8\"\nMIME-Version: 1.0\nMerge-Type: {MERGE}\n\n{content}\n")
+    format!(
+        "--{BOUNDARY}\nContent-Type: {kind}; charset=\"utf-8\"\nMIME-Version: 1.0\nMerge-Type: {MERGE}\n\n{content}\n"
+    )
 }
 
 fn user_part(content: &str) -> Result<String, MachineError> {

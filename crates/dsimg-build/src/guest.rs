@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dsimg_machine::session::NoOutput;
-use dsimg_machine::{ExitStatus, Machine, MachineError, Off, OutputSink, RemoteCommand, RunContext, Session, SessionError};
+use dsimg_machine::{
+    ExitStatus, Machine, MachineError, Off, OutputSink, RemoteCommand, RunContext, Session, SessionError,
+};
 
 use crate::error::BuildError;
 use crate::prepare::Preparation;

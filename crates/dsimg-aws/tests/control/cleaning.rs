@@ -73,7 +73,10 @@ async fn a_cancel_cleans_up_before_it_returns() {
         let mut alive = rig::alive();
         let images = alive.remove("images").unwrap_or_default();
         alive.remove("snapshots");
-        assert!(alive.is_empty() && images.len() == usize::from(built.is_ok()), "{step}: {alive:?} {images:?} {built:?}");
+        assert!(
+            alive.is_empty() && images.len() == usize::from(built.is_ok()),
+            "{step}: {alive:?} {images:?} {built:?}"
+        );
         assert!(matches!(built, Ok(_) | Err(MachineError::Cancelled)), "{step}: {built:?}");
         assert!(run.left().is_empty(), "{step}: {:?}", run.left());
     }

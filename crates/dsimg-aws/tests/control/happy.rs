@@ -13,7 +13,10 @@ async fn a_build_leaves_one_ami_and_nothing_else() {
     eprintln!("{} calls: {}", calls.len(), calls.join(" "));
     assert!(calls.len() <= 60, "{} calls", calls.len());
     let [ami] = &written.amis[..] else { panic!("{written:?}") };
-    assert_eq!((ami.name.as_str(), ami.region.as_str(), ami.source.as_ref()), ("ds-hub-2026.11", "us-east-1", Some(&source)));
+    assert_eq!(
+        (ami.name.as_str(), ami.region.as_str(), ami.source.as_ref()),
+        ("ds-hub-2026.11", "us-east-1", Some(&source))
+    );
     let alive = rig::alive();
     assert_eq!(alive.keys().collect::<Vec<_>>(), ["images", "snapshots"], "{alive:?}");
     assert_eq!((&alive["images"], &alive["snapshots"]), (&vec![ami.id.clone()], &ami.snapshots));

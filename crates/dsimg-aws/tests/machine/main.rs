@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use dsimg_aws::AwsBuilder;
 use dsimg_machine::session::NoOutput;
 use dsimg_machine::{Builder, Machine, Off, RemoteCommand, Session, Written};
-use dsimg_plan::plan::PlannedBase;
 use dsimg_plan::Plan;
+use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::aws::AmiSource;
 use serde_json::json;
 
@@ -48,7 +48,8 @@ fn base() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("DSIMG_EC2_BASE") {
         return Some(path.into());
     }
-    let cache = std::env::var_os("DSIMG_TEST_CACHE").map_or_else(|| PathBuf::from("/var/tmp/dsimg-tests"), PathBuf::from);
+    let cache =
+        std::env::var_os("DSIMG_TEST_CACHE").map_or_else(|| PathBuf::from("/var/tmp/dsimg-tests"), PathBuf::from);
     let bases = std::fs::read_dir(cache.join("cache/bases")).ok()?.flatten();
     let disks = bases.map(|entry| entry.path().join("base.qcow2")).filter(|path| path.is_file());
     // Those that are downloaded are named by their digest.

@@ -126,7 +126,8 @@ async fn start(manner: Manner) -> (SocketAddr, TemporaryKey) {
 async fn run(manner: Manner) -> Result<(ExitStatus, String, String), SessionError> {
     let (address, host_key) = start(manner).await;
     let key = TemporaryKey::generate();
-    let target = SshTarget { address, user: "root".to_owned(), key, host_key: host_key.public(), elevate: false, via: None };
+    let target =
+        SshTarget { address, user: "root".to_owned(), key, host_key: host_key.public(), elevate: false, via: None };
     let session = SshSession::connect(&target, &CancellationToken::new()).await?;
     let command = RemoteCommand::new(["true"]).with_timeout(Duration::from_secs(20));
     exec(&session, &command).await

@@ -7,12 +7,14 @@ TEST_CACHE := $(or $(DSIMG_TEST_CACHE),/var/tmp/dsimg-tests)
 # The provisioners' tests mount and chroot.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help quickstart build test test-team test-endurance lint host-packages host-packages-test bench deny
+.PHONY: help quickstart build test test-team test-endurance test-aws lint host-packages host-packages-test bench deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
 
-quickstart: host-packages build ## install what is missing, build dsimg, build templates/quickstart.toml
+quickstart: host-packages ## install what is missing, build dsimg, build templates/quickstart.toml
+	# Without the part for AWS, whose SDK takes minutes to compile.
+	$(CARGO) build --release --locked -p dsimg --no-default-features
 	target/release/dsimg build --force $(TEMPLATE)
 
 build: ## the release binary, target/release/dsimg
@@ -20,7 +22,8 @@ build: ## the release binary, target/release/dsimg
 
 test: host-packages-test lint ## everything: format, lints, unit, snapshot and fake tests, real boots
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --exclude dsimg-tests
+	$(CARGO) test --locked --workspace --exclude dsimg-tests --exclude dsimg-aws
+	$(CARGO) test --locked -p dsimg-aws --lib
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
 	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh
 
@@ -31,6 +34,10 @@ test-team: host-packages-test ## builds templates/team.toml and runs a notebook 
 test-endurance: host-packages-test ## builds killed at 200 moments, a cache with a flipped bit in 100 places; an hour
 	$(CARGO) build --locked -p dsimg
 	$(CARGO) test --locked -p dsimg-tests --test endurance -- --ignored --nocapture --test-threads=1
+
+test-aws: host-packages-test ## AWS builders and publishers against the EC2 rig, faults at every call
+	tests/ec2/test.sh fast
+	$(CARGO) test --locked -p dsimg-aws
 
 lint: ## format and lints
 	$(CARGO) fmt --all --check

@@ -19,6 +19,7 @@ pub(crate) struct Account {
     pub(crate) profile: Option<String>,
     pub(crate) ec2: aws_sdk_ec2::Client,
     pub(crate) ebs: aws_sdk_ebs::Client,
+    pub(crate) kms: aws_sdk_kms::Client,
     pub(crate) ssm: aws_sdk_ssm::Client,
     pub(crate) sts: aws_sdk_sts::Client,
     config: SdkConfig,
@@ -30,7 +31,7 @@ impl Account {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(account.region.clone()))
             // Not adaptive: for callers of a few calls a minute, one refusal there costs a pause of 20 s before each
-            // repeat from then on. A publish with every second call throttled took over 8 minutes so, and 20 s now.
+            // repeat from then on. A publish with every second call throttled took over 8 minutes so, and half a minute now.
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(Duration::from_secs(20)))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -57,6 +58,7 @@ impl Account {
             profile: account.profile.clone(),
             ec2: aws_sdk_ec2::Client::from_conf(control_config(&config)),
             ebs: aws_sdk_ebs::Client::from_conf(block_config(&config)),
+            kms: aws_sdk_kms::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
             config,

@@ -17,12 +17,8 @@ use crate::marks::{Marks, UNTIL_TAG, is_gone, will_make};
 use crate::pace::{Pace, in_time, unless_cancelled};
 use crate::place::filter;
 use crate::remove::{remove, tagged};
+use crate::tags;
 
-/// On an AMI that waits under another name: the name that it will take over from an older one.
-const STANDS_FOR_TAG: &str = "dsimg:stands-for";
-/// Of what it is an image, for later releases to find.
-const IMAGE_TAG: &str = "dsimg:image";
-const VERSION_TAG: &str = "dsimg:version";
 /// For what is left of an image that did not come about.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(180);
 
@@ -34,22 +30,15 @@ pub(crate) fn job<'a>(
     source: &crate::source::SourceImage,
     marks: &Marks,
 ) -> AmiJob<'a> {
-    let name = ami_name(table, plan);
+    let name = table.ami.name_for(&plan.image.name, &plan.image.version);
     let mut tags = table.tags.clone();
     tags.extend(table.ami.tags.clone());
     tags.entry("Name".to_owned()).or_insert_with(|| name.clone());
-    tags.insert(IMAGE_TAG.to_owned(), plan.image.name.clone());
-    tags.insert(VERSION_TAG.to_owned(), plan.image.version.clone());
+    tags.insert(tags::IMAGE.to_owned(), plan.image.name.clone());
+    tags.insert(tags::VERSION.to_owned(), plan.image.version.clone());
     let tags = marks.for_image(&name, &tags).lasting();
     let description = table.ami.description.clone().or_else(|| plan.image.summary.clone());
     AmiJob { account, table: &table.ami, name, description, tags, source: Some(source.id.clone()) }
-}
-
-/// The template's, or image and version with only what names of AMIs may have.
-fn ami_name(table: &AwsEbsTable, plan: &Plan) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c) { c } else { '-' };
-    let usual = || format!("{}-{}", plan.image.name, plan.image.version).chars().map(plain).collect();
-    table.ami.name.clone().unwrap_or_else(usual)
 }
 
 /// An instance of which an image is made.
@@ -77,7 +66,7 @@ pub(crate) async fn make(
     let name = ami::name_to_make(job, run).await?;
     let mut tags = job.tags.clone();
     if name != job.name {
-        tags.insert(STANDS_FOR_TAG.to_owned(), job.name.clone());
+        tags.insert(tags::STANDS_FOR.to_owned(), job.name.clone());
     }
     let marks = taken.marks.for_image(&name, &tags);
     will_make(account, AwsKind::Image, &name, run)?;
@@ -144,10 +133,10 @@ pub(crate) async fn create(
             Err(error) => error,
         };
         let is_taken = code(&error) == Some("InvalidAMIName.Duplicate");
-        if is_taken || may_be_done(&error) {
-            if let Some(id) = find(account, name, run).await? {
-                return Ok(id);
-            }
+        if (is_taken || may_be_done(&error))
+            && let Some(id) = find(account, name, run).await?
+        {
+            return Ok(id);
         }
         // "Instance is not in state": stopped for one part of EC2, and not yet for another.
         let passes = matches!(code(&error), Some("IncorrectState" | "IncorrectInstanceState"));

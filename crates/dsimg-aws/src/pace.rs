@@ -24,11 +24,6 @@ impl Pace {
         Self { begun: Instant::now(), limit, pause: FIRST, longest: Duration::from_secs(5) }
     }
 
-    /// For what takes minutes.
-    pub(crate) fn slow(limit: Duration) -> Self {
-        Self { longest: Duration::from_secs(15), ..Self::within(limit) }
-    }
-
     /// Waits for the next look; `false`: the limit has passed.
     ///
     /// # Errors
@@ -86,6 +81,6 @@ mod tests {
         assert_eq!(looks, 3);
         assert!(began.elapsed() >= Duration::from_millis(900));
         cancel.cancel();
-        assert!(matches!(Pace::slow(Duration::from_secs(1)).next(&cancel).await, Err(MachineError::Cancelled)));
+        assert!(matches!(Pace::within(Duration::from_secs(1)).next(&cancel).await, Err(MachineError::Cancelled)));
     }
 }

@@ -7,8 +7,8 @@ use aws_sdk_ec2::types::{InstanceType, LocationType};
 
 use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::{HostFacts, MachineError, RunContext};
-use dsimg_plan::Plan;
 use dsimg_plan::plan::PlannedBase;
+use dsimg_plan::{Digest, Plan};
 use dsimg_template::template::BuilderTable;
 use dsimg_template::template::aws::{AmiSource, AwsEbsTable, BootMode};
 
@@ -71,7 +71,7 @@ impl Prepared {
         let attempts = offered(&account, table, &places).await?;
         let access = Access::from_network(&plan.network).or_environment(proxies);
         let door = Door::find(&account, &table.reach, &places, access, run).await?;
-        let user_data = read_user_data(table, folder)?;
+        let user_data = read_user_data(plan, table, folder)?;
         let prepared = Self { account, table: table.clone(), source, attempts, door, user_data, cpus };
         prepared.rehearse(&marks).await?;
         Ok(prepared)
@@ -210,9 +210,13 @@ async fn offered(account: &Account, table: &AwsEbsTable, places: &[Place]) -> Re
     Ok(attempts)
 }
 
-fn read_user_data(table: &AwsEbsTable, folder: &Path) -> Result<Option<String>, MachineError> {
+fn read_user_data(plan: &Plan, table: &AwsEbsTable, folder: &Path) -> Result<Option<String>, MachineError> {
     let Some(path) = &table.instance.user_data else { return Ok(None) };
     let path = folder.join(path);
     let text = std::fs::read_to_string(&path).map_err(|error| MachineError::file("cannot read", &path, error))?;
+    if plan.user_data.as_ref().is_some_and(|planned| *planned != Digest::of_bytes(text.as_bytes())) {
+        let what = format!("{} has changed since the build began", path.display());
+        return Err(MachineError::refused(what, "begin the build again"));
+    }
     Ok(Some(text))
 }

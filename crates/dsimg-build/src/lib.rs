@@ -22,5 +22,6 @@ pub mod upload;
 pub use error::BuildError;
 pub use execute::{BuildReport, Job, OnFailure, execute};
 pub use output::unchanged;
+pub use record::record_published;
 pub use start::{Opened, Policy, open_checkpoint};
 pub use upload::Sources;

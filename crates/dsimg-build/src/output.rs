@@ -97,7 +97,6 @@ impl OutputFolder {
     }
 }
 
-/// Asked before anything is started, too: an hour's build must not end with a refusal.
 /// The manifest of an image that is there already and is just what this plan gives: the same plan, files as long as they
 /// were written, and no stage that wants to be made again.
 #[must_use]
@@ -116,6 +115,7 @@ pub fn unchanged(target: &Path, plan: &Plan, now: Timestamp) -> Option<Manifest>
     same.then_some(manifest)
 }
 
+/// Asked before anything is started, too: an hour's build must not end with a refusal.
 fn check_target(target: &Path, force: bool) -> Result<(), BuildError> {
     if fs::symlink_metadata(target).is_err() {
         return Ok(());

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use dsimg_machine::{Artifact, RunContext, Written};
+use dsimg_machine::{Ami, Artifact, RunContext, Written};
 use dsimg_manifest::Frozen;
 use dsimg_manifest::manifest::{self, Manifest, SystemFacts};
+use dsimg_manifest::outputs::OUTPUTS;
 use dsimg_plan::Digest;
 use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::Location;
@@ -34,10 +35,35 @@ pub(crate) fn write_manifest(
     let log = output.path().join("build.log");
     fs::copy(setting.job.log, &log).map_err(|error| BuildError::file("cannot write", &log, error))?;
     let manifest = make_manifest(outcome, setting, timings, run);
-    let text = manifest.to_json();
-    write(&output.path().join("SHA256SUMS"), &manifest.checksums(Digest::of_bytes(text.as_bytes()).as_str()))?;
-    write(&output.path().join("manifest.json"), &text)?;
+    write_all(output.path(), &manifest)?;
     Ok(manifest)
+}
+
+/// Puts the AMIs that an image was published as into the files of its folder.
+///
+/// # Errors
+/// A file can't be written; the manifest is whole, the old one or the new one.
+pub fn record_published(folder: &Path, manifest: Manifest, amis: Vec<Ami>) -> Result<Manifest, BuildError> {
+    let mut manifest = manifest;
+    let published = |known: &manifest::Ami| amis.iter().any(|ami| ami.region == known.region && ami.name == known.name);
+    manifest.build.amis.retain(|known| !published(known));
+    manifest.build.amis.extend(amis.into_iter().map(ami));
+    manifest.build.amis.sort();
+    write_all(folder, &manifest)?;
+    Ok(manifest)
+}
+
+/// The manifest last.
+fn write_all(folder: &Path, manifest: &Manifest) -> Result<(), BuildError> {
+    let text = manifest.to_json();
+    let checksums = manifest.checksums(Digest::of_bytes(text.as_bytes()).as_str());
+    write(&folder.join(OUTPUTS), &manifest.outputs())?;
+    if !manifest.build.amis.is_empty() {
+        let (name, variables) = manifest.terraform_variables();
+        write(&folder.join(name), &variables)?;
+    }
+    write(&folder.join("SHA256SUMS"), &checksums)?;
+    write(&folder.join("manifest.json"), &text)
 }
 
 fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run: &RunContext) -> Manifest {
@@ -118,15 +144,18 @@ fn artifact(artifact: Artifact) -> manifest::Artifact {
     }
 }
 
-fn ami(ami: dsimg_machine::Ami) -> manifest::Ami {
-    let dsimg_machine::Ami { region, id, name, snapshots, source, parameter } = ami;
+fn ami(ami: Ami) -> manifest::Ami {
+    let Ami { region, id, name, snapshots, source, parameter } = ami;
     manifest::Ami { region, id, name, snapshots, source, parameter }
 }
 
+/// Whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), BuildError> {
     let write = || {
-        fs::write(path, text)?;
-        fs::File::open(path)?.sync_all()
+        let new = path.with_extension("new");
+        fs::write(&new, text)?;
+        fs::File::open(&new)?.sync_all()?;
+        fs::rename(&new, path)
     };
     write().map_err(|error| BuildError::file("cannot write", path, error))
 }

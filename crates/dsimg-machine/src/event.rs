@@ -72,6 +72,8 @@ pub enum Phase {
     PowerOff,
     /// The disk becomes the image's files.
     Write,
+    /// The image goes where the template wants it.
+    Publish,
 }
 
 impl Phase {
@@ -85,6 +87,7 @@ impl Phase {
             Self::Checkpoint => "checkpoint",
             Self::PowerOff => "power off",
             Self::Write => "write image",
+            Self::Publish => "publish",
         }
     }
 }

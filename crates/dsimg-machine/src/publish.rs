@@ -1,6 +1,7 @@
 //! Where a finished image goes, and what came of it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -73,11 +74,34 @@ impl WrittenParts {
         Self { format: 1, virtual_size, parts: joined }
     }
 
+    /// All other parts of the disk.
+    #[must_use]
+    pub fn rest(&self) -> Self {
+        let starts = [0].into_iter().chain(self.parts.iter().map(|part| part.1));
+        let ends = self.parts.iter().map(|part| part.0).chain([self.virtual_size]);
+        Self::of(self.virtual_size, starts.zip(ends))
+    }
+
     /// Whether anything between the two places was ever written.
     #[must_use]
     pub fn touches(&self, from: u64, to: u64) -> bool {
         let next = self.parts.partition_point(|part| part.1 <= from);
         self.parts.get(next).is_some_and(|part| part.0 < to)
+    }
+
+    /// Puts them beside the image's files.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        std::fs::write(folder.join(WRITTEN_PARTS), serde_json::to_string(self)? + "\n")
+    }
+
+    /// Reads them from an image's folder; `None` where there are none, or none that this version understands.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(folder.join(WRITTEN_PARTS)).ok()?;
+        serde_json::from_str(&text).ok().filter(|parts: &Self| parts.format == 1)
     }
 
     /// Bytes in all parts.
@@ -120,6 +144,8 @@ mod tests {
         let parts = WrittenParts::of(100, [(50, 60), (0, 10), (10, 20), (55, 70), (80, 80)]);
         assert_eq!(parts.parts, [(0, 20), (50, 70)]);
         assert_eq!(parts.bytes(), 40);
+        assert_eq!(parts.rest().parts, [(20, 50), (70, 100)]);
+        assert_eq!(WrittenParts::of(100, []).rest().parts, [(0, 100)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod freeze;
 pub mod inspect;
 pub mod manifest;
+pub mod outputs;
 
 pub use freeze::{Frozen, attribute, parse_frozen};
 pub use manifest::{Manifest, ManifestError, Package};

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use dsimg_manifest::inspect::{added_by_dsimg, describe, list_packages};
 use dsimg_manifest::manifest::{
-    Artifact, BASE, BaseFacts, BuildFacts, Duration, Durations, FORMAT, HostFacts, ImageFacts, StageFacts, SystemFacts,
+    Ami, Artifact, BASE, BaseFacts, BuildFacts, Duration, Durations, FORMAT, HostFacts, ImageFacts, StageFacts,
+    SystemFacts,
 };
 use dsimg_manifest::{Manifest, ManifestError, Package, attribute, parse_frozen};
 use serde_json::{Value, json};
@@ -110,6 +111,32 @@ fn build() -> BuildFacts {
     }
 }
 
+fn ami() -> Ami {
+    Ami {
+        region: "eu-west-1".to_owned(),
+        id: "ami-0fedcba9876543210".to_owned(),
+        name: "ds-hub-2026.11".to_owned(),
+        snapshots: vec!["snap-0123456789abcdef0".to_owned()],
+        source: Some("ami-0123456789abcdef0".to_owned()),
+        parameter: Some("/golden/ds-hub/latest".to_owned()),
+    }
+}
+
+#[test]
+fn those_who_deploy_find_the_ids_by_region() {
+    let mut manifest = sample();
+    manifest.build.amis = vec![ami()];
+    let outputs: Value = serde_json::from_str(&manifest.outputs()).unwrap();
+    assert_eq!(outputs["amis"]["eu-west-1"]["id"], "ami-0fedcba9876543210");
+    assert_eq!(outputs["files"][0]["sha256"], manifest.build.artifacts[0].sha256.as_str());
+    manifest.image.name = "2-ds.hub".to_owned();
+    let (name, variables) = manifest.terraform_variables();
+    assert_eq!(name, "2-ds.hub.auto.tfvars.json");
+    let variables: Value = serde_json::from_str(&variables).unwrap();
+    assert_eq!(variables["image_2_ds_hub_amis"], json!({"eu-west-1": "ami-0fedcba9876543210"}));
+    assert_eq!(variables["image_2_ds_hub_version"], manifest.image.version);
+}
+
 #[test]
 fn a_manifest_keeps_to_its_schema() {
     let schema = schema::read();
@@ -128,7 +155,7 @@ fn what_is_no_manifest_does_not_keep_to_the_schema() {
         ("$.format: not 1", |value| value["format"] = json!(2)),
         ("$.build.artifacts[0].size: not of type integer", |value| value["build"]["artifacts"][0]["size"] = json!("1")),
         ("$.stages[1].key: does not match", |value| value["stages"][1]["key"] = json!("abc")),
-        ("$.base.kind: not one of", |value| value["base"]["kind"] = json!("ami")),
+        ("$.base.kind: not one of", |value| value["base"]["kind"] = json!("floppy")),
         ("$.packages[0].requested: not of type boolean", |value| value["packages"][0]["requested"] = json!(null)),
         ("$.build.host.cpus: below 1", |value| value["build"]["host"]["cpus"] = json!(0)),
     ];
@@ -144,6 +171,8 @@ fn what_is_no_manifest_does_not_keep_to_the_schema() {
 fn every_key_of_a_manifest_is_in_the_schema_and_the_other_way_round() {
     let mut whole = sample();
     whole.system.r = Some("4.5.0".to_owned());
+    whole.base.id = Some("ami-0123456789abcdef0".to_owned());
+    whole.build.amis = vec![ami()];
     for package in &mut whole.packages {
         package.location = "/opt/ds".to_owned();
         package.architecture = "amd64".to_owned();

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use dsimg_template::Template;
 use dsimg_template::definition::{Catalog, StepAction};
-use dsimg_template::template::{ParameterValue, ProvisionEntry};
+use dsimg_template::template::{Builder, BuilderTable, ParameterValue, ProvisionEntry};
 
 use crate::digest::Digest;
 use crate::plan::{FileKind, PlannedFile, SecretDigests};
@@ -20,11 +20,28 @@ use crate::plan::{FileKind, PlannedFile, SecretDigests};
 /// A file that is rendered as a template may be this large.
 const RENDERED_LIMIT: u64 = 1 << 20;
 
+/// EC2's own, before it is encoded.
+const USER_DATA_LIMIT: u64 = 16 << 10;
+
+/// By its first line cloud-init knows what to do; all else it leaves alone, with a line in a log that nobody reads.
+const USER_DATA_BEGINNINGS: [&str; 8] = [
+    "#!",
+    "#cloud-config",
+    "#cloud-boothook",
+    "#include",
+    "#part-handler",
+    "## template: jinja",
+    "Content-Type: multipart/",
+    "MIME-Version:",
+];
+
 /// What was read for a template, for all combinations of its matrix together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
     /// Files and folders named by path parameters, by the path as the template writes it.
     pub files: BTreeMap<PathBuf, Vec<PlannedFile>>,
+    /// Files that instances get as user data, by the path as the template writes it.
+    pub user_data: BTreeMap<PathBuf, Digest>,
     /// Texts of the files that are rendered, by the path as written in [`PlannedFile::source`].
     pub texts: BTreeMap<PathBuf, String>,
     pub secrets: SecretDigests,
@@ -42,6 +59,10 @@ pub enum InputError {
     TooLarge { stage: String, path: PathBuf },
     #[error("stage `{stage}`: the name of `{}` is not UTF-8", path.display())]
     Name { stage: String, path: PathBuf },
+    #[error("builder `{builder}`: cannot read the user data `{}`", path.display())]
+    UserDataUnreadable { builder: String, path: PathBuf, source: io::Error },
+    #[error("builder `{builder}`: the user data `{}` {why}", path.display())]
+    UserData { builder: String, path: PathBuf, why: &'static str },
 }
 
 /// Reads and hashes what the combinations of a template name. `secret_key` keys the hashes of secrets, so that a
@@ -56,6 +77,9 @@ pub fn gather_inputs(templates: &[Template], catalog: &Catalog, secret_key: &[u8
         let folder = template.path.parent().unwrap_or(Path::new(""));
         for entry in &template.provision {
             gather_files(entry, folder, catalog, &mut inputs)?;
+        }
+        for builder in &template.builders {
+            gather_user_data(builder, folder, &mut inputs)?;
         }
     }
     Ok(inputs)
@@ -85,6 +109,28 @@ fn gather_files(
             }
         }
     }
+    Ok(())
+}
+
+/// What an instance gets at its start, as cloud-init can read it.
+fn gather_user_data(builder: &Builder, folder: &Path, inputs: &mut Inputs) -> Result<(), InputError> {
+    let BuilderTable::AwsEbs(table) = &builder.table else { return Ok(()) };
+    let Some(path) = table.instance.user_data.as_ref().filter(|path| !inputs.user_data.contains_key(*path)) else {
+        return Ok(());
+    };
+    let unreadable =
+        |source| InputError::UserDataUnreadable { builder: builder.name.clone(), path: path.clone(), source };
+    let wrong = |why| InputError::UserData { builder: builder.name.clone(), path: path.clone(), why };
+    let full = folder.join(path);
+    if fs::metadata(&full).map_err(unreadable)?.len() > USER_DATA_LIMIT {
+        return Err(wrong("is larger than 16 KiB, which is all that EC2 takes"));
+    }
+    let content = fs::read(&full).map_err(unreadable)?;
+    let text = std::str::from_utf8(&content).map_err(|_| wrong("is not UTF-8 text"))?;
+    if !USER_DATA_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) {
+        return Err(wrong("is nothing that cloud-init knows: it begins with `#!` or `#cloud-config`"));
+    }
+    inputs.user_data.insert(path.clone(), Digest::of_bytes(&content));
     Ok(())
 }
 

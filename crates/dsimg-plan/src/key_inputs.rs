@@ -49,18 +49,27 @@ enum BaseKey<'a> {
 #[derive(Debug, Serialize)]
 struct AwsKey<'a> {
     region: &'a str,
-    volumes: Vec<(&'a str, ByteSize)>,
+    /// By device: EC2 does not mind their order.
+    volumes: BTreeMap<&'a str, ByteSize>,
+    /// What cloud-init does with it is on the disk before the first stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data: Option<&'a Digest>,
 }
 
 impl<'a> AwsKey<'a> {
-    fn new(table: &'a AwsEbsTable) -> Self {
+    fn new(table: &'a AwsEbsTable, user_data: Option<&'a Digest>) -> Self {
         let volumes = table.instance.volumes.iter().map(|extra| (extra.device.as_str(), extra.volume.size)).collect();
-        Self { region: &table.account.region, volumes }
+        Self { region: &table.account.region, volumes, user_data }
     }
 }
 
 impl<'a> DiskKey<'a> {
-    pub(crate) fn new(base: &'a PlannedBase, machine: &'a BuilderTable, network: &'a Network) -> Self {
+    pub(crate) fn new(
+        base: &'a PlannedBase,
+        machine: &'a BuilderTable,
+        user_data: Option<&'a Digest>,
+        network: &'a Network,
+    ) -> Self {
         let login = build_user(machine, matches!(base, PlannedBase::Bootstrap(_)));
         let base = match base {
             PlannedBase::Bootstrap(bootstrap) => BaseKey::Bootstrap(bootstrap),
@@ -69,7 +78,7 @@ impl<'a> DiskKey<'a> {
         };
         let (disk, firmware, aws) = match machine {
             BuilderTable::Qemu(qemu) => (qemu.disk, Some(qemu.firmware), None),
-            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table))),
+            BuilderTable::AwsEbs(table) => (table.instance.root.size, None, Some(AwsKey::new(table, user_data))),
         };
         let kept_network = network.keep.then_some(network);
         Self { format: 1, base, disk, firmware, aws, login, kept_network }
@@ -82,17 +91,18 @@ impl<'a> DiskKey<'a> {
             BaseKey::Image(checksum) => inputs.insert("image".to_owned(), json!(checksum)),
             BaseKey::Ami(ami) => inputs.insert("ami".to_owned(), without_empty(json!(ami))),
         };
-        // In bytes where words would be rounded.
-        let words = self.disk.to_string();
-        let disk = if words.parse() == Ok(self.disk) { json!(words) } else { json!(self.disk.0) };
-        inputs.insert("disk".to_owned(), disk);
+        inputs.insert("disk".to_owned(), readable_size(self.disk));
         if let Some(firmware) = self.firmware {
             inputs.insert("firmware".to_owned(), json!(firmware));
         }
         if let Some(aws) = &self.aws {
             inputs.insert("region".to_owned(), json!(aws.region));
             if !aws.volumes.is_empty() {
-                inputs.insert("volumes".to_owned(), json!(aws.volumes));
+                let volumes = aws.volumes.iter().map(|(device, size)| ((*device).to_owned(), readable_size(*size)));
+                inputs.insert("volumes".to_owned(), Value::Object(volumes.collect()));
+            }
+            if let Some(user_data) = aws.user_data {
+                inputs.insert("user_data".to_owned(), json!(user_data.short()));
             }
         }
         inputs.insert("login".to_owned(), json!(self.login));
@@ -103,9 +113,21 @@ impl<'a> DiskKey<'a> {
     }
 }
 
+/// In bytes where words would be rounded.
+fn readable_size(size: ByteSize) -> Value {
+    let words = size.to_string();
+    if words.parse() == Ok(size) { json!(words) } else { json!(size.0) }
+}
+
 fn without_empty(mut value: Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+        fields.retain(|_, value| !is_empty(value));
     }
     value
 }

@@ -37,7 +37,8 @@ pub enum PlanError {
     NoBase { builder: String },
 }
 
-/// For each combination of a template one plan for each builder that `only` names, or for each of the template.
+/// For each combination of a template one plan for each builder that `only` names, or for each of the template that
+/// is not on request.
 ///
 /// # Errors
 /// A file that can't be rendered, or a provisioner that the catalog lacks.
@@ -47,7 +48,10 @@ pub fn make_plans(
     inputs: &Inputs,
     only: &[String],
 ) -> Result<Vec<Plan>, PlanError> {
-    let is_chosen = |builder: &&Builder| only.is_empty() || only.contains(&builder.name);
+    let is_chosen = |builder: &&Builder| match only {
+        [] => !builder.on_request,
+        _ => only.contains(&builder.name),
+    };
     let pairs = templates
         .iter()
         .flat_map(|template| template.builders.iter().filter(is_chosen).map(move |builder| (template, builder)));
@@ -59,7 +63,11 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
     let entries = template.provision.iter().filter(|entry| entry.applies_to(&builder.name)).cloned();
     let entries = entries.chain([hygiene_entry(template, builder)]);
 
-    let disk = DiskKey::new(&base, &builder.table, &template.network);
+    let user_data = match &builder.table {
+        BuilderTable::AwsEbs(table) => table.instance.user_data.as_ref().and_then(|path| inputs.user_data.get(path)),
+        BuilderTable::Qemu(_) => None,
+    };
+    let disk = DiskKey::new(&base, &builder.table, user_data, &template.network);
     let (disk_key, disk_inputs) = (Digest::of_value(&disk), disk.inputs());
     let mut parent = disk_key.clone();
     let mut stages = Vec::new();
@@ -74,6 +82,7 @@ fn make_plan(template: &Template, builder: &Builder, catalog: &Catalog, inputs: 
         cell: template.cell.clone(),
         builder: builder.name.clone(),
         machine: builder.table.clone(),
+        user_data: user_data.cloned(),
         base,
         disk_key,
         disk_inputs,

@@ -22,8 +22,12 @@ pub struct Plan {
     pub cell: Option<Cell>,
     /// The `name` of the `[[builder]]`.
     pub builder: String,
-    /// Of it, only the disk's size and the firmware are part of the stages' keys.
+    /// Of it, only what decides what the disk holds is part of the stages' keys: its size and the firmware; on AWS the
+    /// region and the volumes.
     pub machine: BuilderTable,
+    /// Of the file that the machine names as its user data: with another content nothing is started.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_data: Option<Digest>,
     pub base: PlannedBase,
     /// What the disk holds before the first stage.
     pub disk_key: Digest,
@@ -138,11 +142,12 @@ pub type SecretDigests = BTreeMap<String, Digest>;
 
 impl Plan {
     /// sha256 over the plan's JSON; the manifest records it. The readable forms of the keys' inputs, which say
-    /// nothing that the rest does not, are left out.
+    /// nothing that the rest does not, are left out; so is where the image goes, which does not change it.
     #[must_use]
     pub fn hash(&self) -> Digest {
         let mut plan = self.clone();
         plan.disk_inputs = serde_json::Value::Null;
+        plan.publish.clear();
         plan.stages.iter_mut().for_each(|stage| stage.inputs = serde_json::Value::Null);
         Digest::of_value(&plan)
     }

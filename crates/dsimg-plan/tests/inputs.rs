@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use dsimg_plan::{Plan, gather_inputs, make_plans};
+use dsimg_plan::{InputError, Plan, gather_inputs, make_plans};
 use dsimg_template::report::{Style, report};
 use dsimg_template::{
     Catalog, GivenVariable, PathKind, Surroundings, VariableSource, has_errors, parse_template, read_provisioners,
@@ -154,6 +154,10 @@ impl Setup {
     }
 
     fn plans(&self, only: &[String]) -> Vec<Plan> {
+        self.try_plans(only).unwrap()
+    }
+
+    fn try_plans(&self, only: &[String]) -> Result<Vec<Plan>, InputError> {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in &self.files {
             let path = folder.path().join(path);
@@ -176,8 +180,8 @@ impl Setup {
         let (catalog, path) = (catalog(folder.path()), folder.path().join("t.toml"));
         let (templates, problems) = parse_template(&self.template, &path, &catalog, &surroundings);
         assert!(!has_errors(&problems), "{}", report(&problems, &self.template, &path, Style::Plain));
-        let inputs = gather_inputs(&templates, &catalog, b"key").unwrap();
-        make_plans(&templates, &catalog, &inputs, only).unwrap()
+        let inputs = gather_inputs(&templates, &catalog, b"key")?;
+        Ok(make_plans(&templates, &catalog, &inputs, only).unwrap())
     }
 }
 
@@ -300,6 +304,103 @@ fn whatever_changes_a_key_changes_its_inputs() {
     let other = image.replace(&"a".repeat(64), &"b".repeat(64));
     let (one, other) = (new().template(bootstrap, &image), new().template(bootstrap, &other));
     assert_is_explained("the checksum", &one.plan(), &other.plan());
+}
+
+/// The same on an instance, with user data.
+fn on_aws() -> Setup {
+    let base = "bootstrap = { suite = \"trixie\", packages = [\"less\"] }";
+    let ami = "ami = { owner = \"136693071363\", name = \"debian-13-*\" }";
+    let aws = "type = \"aws-ebs\"\nregion = \"eu-west-1\"\nuser_data = \"user-data\"\n\
+               volumes = [{ device = \"/dev/sdf\", size = \"9GiB\" }]";
+    Setup::new().template(base, ami).template("type = \"qemu\"", aws).file("user-data", "", "#!/bin/sh\ntrue\n")
+}
+
+#[test]
+fn whatever_changes_the_disks_of_an_instance_changes_the_key_and_its_inputs() {
+    let changes = [
+        ("the owner", on_aws().template("owner = \"136693071363\"", "owner = \"self\"")),
+        ("the name", on_aws().template("debian-13-*", "debian-12-*")),
+        ("an id", on_aws().template("owner = \"136693071363\", name = \"debian-13-*\"", "id = \"ami-1a2b3c4d\"")),
+        ("a filter", on_aws().template("name = \"debian-13-*\"", "name = \"debian-13-*\", filters = { a = \"b\" }")),
+        ("the region", on_aws().template("eu-west-1", "eu-west-2")),
+        ("the disk", on_aws().template("20GiB", "30GiB")),
+        ("a volume's size", on_aws().template("9GiB", "10GiB")),
+        ("a volume's device", on_aws().template("/dev/sdf", "/dev/sdg")),
+        ("no volumes", on_aws().template("volumes = [{ device = \"/dev/sdf\", size = \"9GiB\" }]", "")),
+        ("the user data", on_aws().file("user-data", "true", "false")),
+        ("no user data", on_aws().template("user_data = \"user-data\"", "")),
+        ("the build's login", on_aws().template("disk = ", "ssh_user = \"admin\"\ndisk = ")),
+    ];
+    let before = on_aws().plan();
+    for (what, setup) in &changes {
+        let after = setup.plan();
+        assert_ne!(before.disk_key, after.disk_key, "{what}");
+        assert_is_explained(what, &before, &after);
+    }
+    insta::assert_json_snapshot!(before.disk_inputs);
+}
+
+#[test]
+fn how_an_instance_is_reached_and_paid_for_is_in_no_key() {
+    let with = |keys: &str| on_aws().template("disk = ", &format!("{keys}\ndisk = "));
+    let changes = [
+        with("instance_type = \"m7i.large\""),
+        with("spot = true"),
+        with("profile = \"other\""),
+        with("tags = { team = \"ds\" }"),
+        with("allow_from = [\"10.0.0.0/8\"]"),
+        with("availability_zones = [\"eu-west-1a\"]"),
+        with("ami_name = \"golden\"\nregions = [\"eu-north-1\"]"),
+        with("checkpoint = \"each\""),
+        with("on_request = false"),
+        on_aws().template(
+            "disk = ",
+            "bastion = { host = \"b\", user = \"ada\", key = \"a.sh\", host_key = \"ssh-ed25519 \
+                 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\" }\ndisk = ",
+        ),
+        // Another file of the same content.
+        on_aws().file("other", "", "#!/bin/sh\ntrue\n").template("\"user-data\"", "\"other\""),
+    ];
+    let before = on_aws().plan();
+    for setup in changes {
+        let after = setup.plan();
+        assert_eq!(
+            (&before.disk_key, &before.disk_inputs),
+            (&after.disk_key, &after.disk_inputs),
+            "{}",
+            setup.template
+        );
+    }
+}
+
+#[test]
+fn the_plan_says_what_the_user_data_must_hold() {
+    let plan = on_aws().plan();
+    assert_eq!(plan.user_data, Some(dsimg_plan::Digest::of_bytes(b"#!/bin/sh\ntrue\n")));
+    assert_eq!(Setup::new().plan().user_data, None);
+    let wrong = |content: &str| {
+        let setup = on_aws().file("user-data", "#!/bin/sh\ntrue\n", content);
+        setup.try_plans(&[]).unwrap_err().to_string()
+    };
+    assert!(
+        wrong("echo hello\n").contains("builder `kvm`: the user data `user-data` is nothing that cloud-init knows")
+    );
+    assert!(wrong(&format!("#!/bin/sh\n{}", "#".repeat(16 << 10))).contains("is larger than 16 KiB"));
+}
+
+#[test]
+fn builders_on_request_are_planned_when_they_are_named() {
+    let mut setup = Setup::new();
+    setup.template = setup
+        .template
+        .replace("[[builder]]", "[[builder]]\nname = \"second\"\ntype = \"qemu\"\non_request = true\n[[builder]]");
+    let planned = |only: &[&str]| {
+        let only: Vec<_> = only.iter().map(|name| (*name).to_owned()).collect();
+        setup.plans(&only).into_iter().map(|plan| plan.builder).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(&[]), ["kvm"]);
+    assert_eq!(planned(&["second"]), ["second"]);
+    assert_eq!(planned(&["kvm", "second"]), ["second", "kvm"]);
 }
 
 /// The first key that differs must have other inputs; those before it, the same.

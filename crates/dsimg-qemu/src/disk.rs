@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use dsimg_machine::{Event, MachineError, OutputStream, RunContext};
+use dsimg_machine::{Event, MachineError, OutputStream, RunContext, WrittenParts};
 use dsimg_template::template::{Compression, DiskFormat};
 
 use crate::process::Tool;
@@ -36,6 +36,32 @@ pub(crate) struct ImageInfo {
 pub(crate) struct FormatSpecific {
     #[serde(default)]
     pub(crate) data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One file of a chain, as `qemu-img info` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ChainFile {
+    pub(crate) filename: PathBuf,
+    /// Bytes of its virtual disk.
+    pub(crate) virtual_size: u64,
+}
+
+/// A part of a disk that is the same all over, as `qemu-img map` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) struct Extent {
+    start: u64,
+    length: u64,
+    /// Written or given back, in this layer or in one below.
+    pub(crate) present: bool,
+    /// Reads as zeros.
+    pub(crate) zero: bool,
+}
+
+impl Extent {
+    pub(crate) fn range(&self) -> (u64, u64) {
+        (self.start, self.start + self.length)
+    }
 }
 
 /// A disk that is read.
@@ -110,14 +136,33 @@ impl QemuImg {
             tool = tool.args(["-f", format]);
         }
         let text = tool.arg(file_name(image)).run(run).await?;
-        serde_json::from_slice(&text).map_err(|error| MachineError::Machine {
-            what: format!(
-                "cannot look at {}: `qemu-img info` wrote something else than expected: {error}",
-                image.display()
-            ),
+        serde_json::from_slice(&text).map_err(|error| self.unexpected("info", &error))
+    }
+
+    /// All parts of a disk, in their order.
+    pub(crate) async fn map(&self, disk: Source<'_>, run: &RunContext) -> Result<Vec<Extent>, MachineError> {
+        // Nobody writes to it, but a machine may have it open.
+        let tool = self.tool("map", "look where a disk was written".to_owned()).args(["-U", "--output=json"]);
+        let text = tool.args(disk.arguments()).run(run).await?;
+        serde_json::from_slice(&text).map_err(|error| self.unexpected("map", &error))
+    }
+
+    /// The file that this one stands on in the end, by what their headers say.
+    pub(crate) async fn base_of(&self, layer: &Path, run: &RunContext) -> Result<ChainFile, MachineError> {
+        let tool = self.tool("info", format!("look at the layers of {}", layer.display()));
+        let tool = tool.args(["-U", "--backing-chain", "--output=json", "-f", "qcow2"]).arg(file_name(layer));
+        let text = tool.run(run).await?;
+        let chain = serde_json::from_slice::<Vec<ChainFile>>(&text);
+        let mut chain = chain.map_err(|error| self.unexpected("info", &error))?;
+        Ok(chain.pop().unwrap_or_default())
+    }
+
+    fn unexpected(&self, subcommand: &str, error: &serde_json::Error) -> MachineError {
+        MachineError::Machine {
+            what: format!("`qemu-img {subcommand}` wrote something else than expected: {error}"),
             hint: Some("look at the version of `qemu-img`; `dsimg doctor` does".to_owned()),
             console: String::new(),
-        })
+        }
     }
 
     /// A new disk of `size` bytes that starts as the qcow2 `base` and keeps what differs from it.
@@ -163,9 +208,26 @@ impl QemuImg {
         };
         // The header's own word, then the content, then the header's word again.
         rebase(&["-u"], parent).run(run).await?;
+        let before = self.map(Source::File(&flat, "qcow2"), run).await?;
         rebase(&[], base).run(run).await?;
+        let after = self.map(Source::File(&flat, "qcow2"), run).await?;
+        let base_size = self.base_of(base, run).await?.virtual_size;
+        self.write_zeros(&flat, &no_longer_present(&before, &after, base_size), run).await?;
         rebase(&["-u"], written).run(run).await?;
         std::fs::rename(&flat, layer).map_err(|error| MachineError::file("cannot write", layer, error))
+    }
+
+    /// Zeros that are said to be written, at these places, and take no room.
+    async fn write_zeros(&self, image: &Path, places: &[(u64, u64)], run: &RunContext) -> Result<(), MachineError> {
+        // A command line has its limits.
+        for places in places.chunks(1000) {
+            let tool =
+                Tool::new(self.program.with_file_name("qemu-io"), PACKAGE, format!("flatten {}", image.display()));
+            let writes =
+                places.iter().flat_map(|(from, to)| ["-c".to_owned(), format!("write -z {from} {}", to - from)]);
+            tool.args(["-f", "qcow2"]).args(writes).arg(file_name(image)).run(run).await?;
+        }
+        Ok(())
     }
 
     /// Copies a disk, with all that it stands on, into one file of its own. Progress is reported under `what`,
@@ -210,6 +272,27 @@ impl QemuImg {
         };
         tool.run(run).await.map(drop)
     }
+}
+
+/// Zeros that were written behind the base's end: `rebase` takes them for what was never written. (Before its end they
+/// are told apart from what the base has.)
+fn no_longer_present(before: &[Extent], after: &[Extent], base_size: u64) -> Vec<(u64, u64)> {
+    let present = |extents: &[Extent]| {
+        let present = extents.iter().filter(|extent| extent.present).map(Extent::range);
+        WrittenParts::of(0, present.map(|(from, to)| (from.max(base_size), to))).parts
+    };
+    let after = present(after);
+    let mut lost = Vec::new();
+    for (start, to) in present(before) {
+        let mut from = start;
+        for &(kept_from, kept_to) in after.iter().filter(|kept| kept.1 > start && kept.0 < to) {
+            lost.push((from, kept_from));
+            from = kept_to;
+        }
+        lost.push((from, to));
+    }
+    lost.retain(|(from, to)| from < to);
+    lost
 }
 
 /// Out of order (`-W`): compression then uses all cores, and the layout of the file, though not its content,
@@ -306,9 +389,10 @@ mod tests {
         make.args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("8M");
         assert!(make.status().unwrap().success());
         assert!(pattern(&base, "write -P 1 0 3M"));
-        qemu_img.create_overlay(&base, &middle, 8 << 20, &run.context).await.unwrap();
+        qemu_img.create_overlay(&base, &middle, 16 << 20, &run.context).await.unwrap();
         assert!(pattern(&middle, "write -P 2 1M 2M"));
-        qemu_img.create_overlay(&middle, &top, 8 << 20, &run.context).await.unwrap();
+        assert!(pattern(&middle, "write -z 12M 1M"));
+        qemu_img.create_overlay(&middle, &top, 16 << 20, &run.context).await.unwrap();
         assert!(pattern(&top, "write -P 3 2M 1M"));
 
         let written = Path::new("../base.qcow2");
@@ -316,10 +400,23 @@ mod tests {
         std::fs::remove_file(&middle).unwrap();
         let info = qemu_img.info(&top, Some("qcow2"), &run.context).await.unwrap();
         assert_eq!(info.backing_filename.as_deref(), Some("../base.qcow2"));
+        let map = qemu_img.map(Source::File(&top, "qcow2"), &run.context).await;
+        // The file says `../base.qcow2`, which lies there from its folder.
+        let present: Vec<_> = map.unwrap().iter().filter(|extent| extent.present).map(Extent::range).collect();
+        assert_eq!(WrittenParts::of(0, present).parts, [(0, 3 << 20), (12 << 20, 13 << 20)]);
         for part in ["read -P 1 0 1M", "read -P 2 1M 1M", "read -P 3 2M 1M", "read -P 0 3M 5M"] {
             assert!(pattern(&top, part), "{part}");
         }
         assert_eq!(std::fs::read_dir(folder.join("checkpoint")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn zeros_that_a_rebase_lost_are_found() {
+        let extent = |start, length, present| Extent { start, length, present, zero: true };
+        let before = [extent(0, 20, true), extent(20, 30, true), extent(50, 10, false), extent(60, 10, true)];
+        let after = [extent(0, 10, true), extent(10, 15, false), extent(25, 5, true), extent(30, 40, false)];
+        assert_eq!(no_longer_present(&before, &after, 16), [(16, 25), (30, 50), (60, 70)]);
+        assert_eq!(no_longer_present(&before, &before, 16), []);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod disk;
 mod examine;
 mod firmware;
 mod image;
+mod local_disk;
 mod machine;
 mod memory_fit;
 mod probe;
@@ -31,5 +32,6 @@ mod vm;
 
 pub use builder::QemuBuilder;
 pub use examine::{Finding, State};
+pub use local_disk::local_image;
 pub use machine::QemuMachine;
 pub use ready::MEMORY_BESIDE_THE_GUESTS;

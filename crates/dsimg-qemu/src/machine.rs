@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use dsimg_machine::{BaseImage, Machine, MachineError, RunContext, SavedMachine, Session, Written, checkpoint};
+use dsimg_machine::{
+    BaseImage, Machine, MachineError, Off, RunContext, SavedMachine, Session, Written, WrittenParts, checkpoint,
+};
 use dsimg_plan::Plan;
 use dsimg_ssh::{NotReady, SshTarget, wait_until_ready};
 use dsimg_template::template::{Compression, DiskFormat, Firmware, QemuTable};
@@ -16,10 +18,11 @@ use dsimg_template::units::ByteSize;
 use crate::accelerator::Accelerator;
 use crate::access::Access;
 use crate::arguments::{DISK_NODE, Hardware, Uefi, arguments};
+use crate::base::used_parts_of;
 use crate::builder::{Programs, table_of};
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
-use crate::disk::{QemuImg, Source};
+use crate::disk::{Extent, QemuImg, Source};
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
 use crate::transfer::Transfer;
@@ -46,6 +49,8 @@ pub struct QemuMachine {
     boots: AtomicBool,
     /// How many layers were saved: the number of the disk that the machine writes to.
     layers: AtomicU32,
+    /// Whether the layer that is written to began when all stages but the last were done.
+    is_last: AtomicBool,
     /// What the first layer stands on.
     parent: PathBuf,
     disk_size: u64,
@@ -169,6 +174,7 @@ async fn start(
         boot_timeout: boot_limit(table, accelerator),
         boots: AtomicBool::new(memory.is_none()),
         layers: AtomicU32::new(0),
+        is_last: AtomicBool::new(false),
         parent,
         disk_size: table.disk.0,
         formats: table.formats.clone(),
@@ -293,6 +299,18 @@ impl Machine for QemuMachine {
         self.qemu_img.flatten(&folder.join(checkpoint::DISK), parent, base, &self.run).await
     }
 
+    /// Notes which parts of the disk were written until now: the last stage gives back what is free, and that looks like
+    /// zeros that were written.
+    async fn before_last_stage(&self) -> Result<Off, MachineError> {
+        let number = self.layers.load(Ordering::Relaxed);
+        let (layer, next) = (self.folder.disk(number), self.folder.disk(number + 1));
+        let below = if number == 0 { self.parent.clone() } else { self.folder.disk(number - 1) };
+        self.qemu_img.create_overlay_unseen(&layer, &next, self.disk_size, &self.run).await?;
+        self.put_layer(&below, &next).await?;
+        self.is_last.store(true, Ordering::Relaxed);
+        Ok(Off::Power)
+    }
+
     async fn trouble(&self) -> Option<String> {
         self.vm.trouble().await
     }
@@ -324,6 +342,10 @@ impl Machine for QemuMachine {
         layers.push(self.parent.clone());
         let output = (self.formats.as_slice(), self.compression);
         let disk = (Source::Layers(&layers), self.disk_size);
+        if self.is_last.load(Ordering::Relaxed) {
+            let parts = self.written_parts(&layers).await?;
+            parts.write(folder).map_err(|error| MachineError::file("cannot write into", folder, error))?;
+        }
         let files = write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await?;
         Ok(Written { files, amis: Vec::new() })
     }
@@ -345,6 +367,15 @@ impl QemuMachine {
         with_memory: bool,
         overlay: &Path,
     ) -> Result<(), MachineError> {
+        self.put_layer(parent, overlay).await?;
+        if with_memory {
+            save_memory(self.vm.qmp(), &folder.join(checkpoint::MEMORY), &self.run).await?;
+        }
+        Ok(())
+    }
+
+    /// From now on the machine writes to the overlay; the layer below is closed, and names `parent` as its own.
+    async fn put_layer(&self, parent: &Path, overlay: &Path) -> Result<(), MachineError> {
         let number = self.layers.load(Ordering::Relaxed);
         let (active, next) = (node(number), node(number + 1));
         let parent = parent.to_string_lossy();
@@ -352,10 +383,22 @@ impl QemuMachine {
             .await
             .map_err(|error| self.vm.failed(format!("cannot put a new layer on the machine's disk: {error}")))?;
         self.layers.store(number + 1, Ordering::Relaxed);
-        if with_memory {
-            save_memory(self.vm.qmp(), &folder.join(checkpoint::MEMORY), &self.run).await?;
-        }
         Ok(())
+    }
+
+    /// What was written to the disk from the base on. Of the last stage's layer the zeros do not count: nearly all of
+    /// them are what it gave back to the host.
+    async fn written_parts(&self, layers: &[PathBuf]) -> Result<WrittenParts, MachineError> {
+        let (last, before) = (Source::Layers(layers), Source::Layers(&layers[1..]));
+        let base = self.qemu_img.base_of(&self.parent, &self.run).await?;
+        // In the file of a base nobody can tell a zero from a hole.
+        let of_base = used_parts_of(&base.filename).unwrap_or_else(|| vec![(0, base.virtual_size)]);
+        let before = self.qemu_img.map(before, &self.run).await?;
+        let last = self.qemu_img.map(last, &self.run).await?;
+        let before = before.iter().filter(|extent| extent.present);
+        let last = last.iter().filter(|extent| extent.present && !extent.zero);
+        let parts = of_base.into_iter().chain(before.chain(last).map(Extent::range));
+        Ok(WrittenParts::of(self.disk_size, parts))
     }
 
     /// Connections that are tried before then are not lost: QEMU keeps them, and the guest has to answer each of

@@ -2,29 +2,79 @@
 
 use std::ops::Range;
 
+use crate::aws::ami_source;
+use crate::builders::Builders;
 use crate::keys;
 use crate::parse::section;
+use crate::problem::Problem;
 use crate::reader::Reader;
-use crate::template::{Base, Bootstrap, Checksum, DiskFormat, Distro, ImageSource, Location};
-use crate::tree::Table;
+use crate::template::{Base, Bootstrap, BuilderTable, Checksum, DiskFormat, Distro, ImageSource, Location};
+use crate::tree::{NodeValue, Table};
 use crate::values::{Piece, Values};
 
 /// Without a `[base]`: Debian trixie from its own mirror.
 pub(crate) fn read(reader: &mut Reader<'_>, root: &Table) -> Base {
     let before = reader.problems.len();
     let values = section(reader, root, "base", &keys::base()).unwrap_or_default();
-    let bootstrap = values.table("bootstrap").cloned().map(|values| bootstrap(reader, &values, &span_of(root)));
-    let image = values.get("image").and_then(|found| Some((values.table("image")?.clone(), found.span.clone())));
-    let image = image.and_then(|(values, span)| image_source(reader, &values, &span));
+    let table = |key: &str| values.get(key).and_then(|found| Some((values.table(key)?, found.span.clone())));
+    let bootstrap = table("bootstrap").map(|(values, _)| bootstrap(reader, values, &span_of(root)));
+    let image = table("image").and_then(|(values, span)| image_source(reader, values, &span));
+    let ami = table("ami").map(|(values, span)| ami_source(reader, values, &span));
     if let (Some(first), Some(second)) = (values.get("bootstrap"), values.get("image")) {
         let later = if first.key_span.start > second.key_span.start { first } else { second };
         let message = "`[base]` has both `bootstrap` and `image`";
         reader.error_with_help(&later.key_span.clone(), message, "a machine boots from one of them: remove the other");
     }
-    if bootstrap.is_none() && image.is_none() && reader.problems.len() == before {
+    if bootstrap.is_none() && image.is_none() && ami.is_none() && reader.problems.len() == before {
         return Base { bootstrap: Some(default_bootstrap()), image: None, ami: None };
     }
-    Base { bootstrap, image, ami: None }
+    Base { bootstrap, image, ami }
+}
+
+/// Each kind of builder boots its own, and what none boots is a mistake.
+pub(crate) fn check_builders(reader: &mut Reader<'_>, root: &Table, builders: &Builders) {
+    let written = match root.get("base").map(|entry| &entry.node.value) {
+        Some(NodeValue::Table(table)) => Some(table),
+        _ => None,
+    };
+    let key = |name: &str| written.and_then(|table| table.get(name)).map(|entry| entry.key_span.clone());
+    let (ami, local) = (key("ami"), key("bootstrap").or_else(|| key("image")));
+    let (mut on_aws, mut here) = (false, false);
+    for (builder, at) in &builders.known {
+        match builder.table {
+            BuilderTable::AwsEbs(_) => {
+                on_aws = true;
+                if ami.is_none() {
+                    let message = format!("the builder `{}` has no AMI to start from", builder.name);
+                    let help = "name one in `[base]`; Debian's own: `ami = { owner = \"136693071363\", \
+                                name = \"debian-13-amd64-*\" }`";
+                    reader.error_with_help(at, message, help);
+                }
+            }
+            BuilderTable::Qemu(_) => {
+                here = true;
+                if let (Some(ami), None) = (&ami, &local) {
+                    // A builder that is there by default is written nowhere.
+                    let at = if at.is_empty() { ami } else { at };
+                    let message = format!("the builder `{}` has nothing to boot", builder.name);
+                    let help =
+                        "`ami` is for builders of type `aws-ebs`: give `[base]` a `bootstrap` or an `image` as well";
+                    reader.error_with_help(at, message, help);
+                }
+            }
+        }
+    }
+    let all_are_known = !builders.known.is_empty() && builders.known.len() == builders.names.len();
+    let idle = [
+        // With nothing beside it, it is wrong, not idle.
+        ami.filter(|_| !on_aws && local.is_some()).map(|span| (span, "aws-ebs")),
+        local.filter(|_| !here).map(|span| (span, "qemu")),
+    ];
+    for (span, kind) in idle.into_iter().flatten().filter(|_| all_are_known) {
+        let message = format!("no builder boots `{}`", &reader.text[span.clone()]);
+        let help = format!("it is for builders of type `{kind}`: remove it, or add one");
+        reader.report(Problem::warning(span, message).with_help(help));
+    }
 }
 
 fn span_of(root: &Table) -> Range<usize> {

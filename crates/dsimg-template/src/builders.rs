@@ -2,38 +2,43 @@
 
 use std::ops::Range;
 
+use crate::aws;
 use crate::base::{check_user, disk_format};
-use crate::keys::{self, BUILDERS_NOT_YET, Key};
+use crate::keys::{self, Key, Shape};
+use crate::nearest::listed;
 use crate::parse::{file_name_help, is_file_name};
 use crate::reader::Reader;
-use crate::template::{Accelerator, Builder, BuilderTable, Compression, DiskFormat, Firmware, QemuTable};
-use crate::tree::{Entry, NodeValue, Table};
+use crate::template::{Accelerator, Builder, BuilderTable, Compression, DiskFormat, Firmware, Image, QemuTable};
+use crate::tree::{Entry, Node, NodeValue, Table};
 use crate::units::{ByteSize, Timeout};
-use crate::values::{Piece, Values};
+use crate::values::{Piece, Value, Values};
 
-/// The builders, and all their names, also of those with problems.
-///
+/// What the template says of its builders.
+pub(crate) struct Builders {
+    /// Those whose type is known, and where each says it; empty at 0 for the one that is there by default.
+    pub(crate) known: Vec<(Builder, Range<usize>)>,
+    /// All names, also of those with problems.
+    pub(crate) names: Vec<String>,
+}
+
 /// Without a `[[builder]]` there is one of type `qemu` with the defaults.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &Table) -> (Vec<Builder>, Vec<String>) {
-    let mut builders = Vec::new();
-    let mut names: Vec<String> = Vec::new();
+pub(crate) fn read(reader: &mut Reader<'_>, root: &Table, image: &Image) -> Builders {
+    let mut builders = Builders { known: Vec::new(), names: Vec::new() };
     for (table, span) in tables(reader, root, "builder") {
-        let (name, builder) = builder(reader, table, &span);
-        if names.contains(&name.text) {
+        let (name, builder) = builder(reader, table, &span, image);
+        if builders.names.contains(&name.text) {
             let message = format!("two builders are called `{}`", name.text);
             reader.error_with_help(&name.span, message, "give each a `name` of its own");
         }
-        names.push(name.text);
-        builders.extend(builder);
+        builders.names.push(name.text);
+        builders.known.extend(builder);
     }
     if root.get("builder").is_none() {
-        names.push("qemu".to_owned());
-        builders.push(Builder {
-            name: "qemu".to_owned(),
-            table: BuilderTable::Qemu(qemu_table(reader, &Values::default())),
-        });
+        let table = BuilderTable::Qemu(qemu_table(reader, &Values::default()));
+        builders.names.push("qemu".to_owned());
+        builders.known.push((Builder { name: "qemu".to_owned(), on_request: false, table }, 0..0));
     }
-    (builders, names)
+    builders
 }
 
 /// The tables of a `[[list]]`; anything else in its place is reported.
@@ -66,40 +71,67 @@ pub(crate) fn tables<'t>(reader: &mut Reader<'_>, root: &'t Table, name: &str) -
     }
 }
 
-fn builder(reader: &mut Reader<'_>, table: &Table, span: &Range<usize>) -> (Piece, Option<Builder>) {
-    let kind = table.get("type");
-    let written = kind.and_then(|entry| entry.node.as_text());
-    let fallback = Piece {
-        text: written.unwrap_or("qemu").to_owned(),
-        span: kind.map_or_else(|| span.clone(), |entry| entry.node.span.clone()),
-    };
-    let common = keys::builder();
-    if let (Some(entry), Some(written)) = (kind, written)
-        && written != "qemu"
-    {
-        if BUILDERS_NOT_YET.contains(&written) {
-            let message = format!("this version of dsimg does not have builders of type `{written}` yet");
-            reader.error_with_help(&entry.node.span, message, "`qemu` is there");
-        } else {
-            let key = common.iter().find(|key| key.name == "type").expect("every builder has a type");
-            reader.value(key, &entry.node);
+fn builder(
+    reader: &mut Reader<'_>,
+    table: &Table,
+    span: &Range<usize>,
+    image: &Image,
+) -> (Piece, Option<(Builder, Range<usize>)>) {
+    let kind = kind_of(reader, table, span, "`[[builder]]`", &keys::builder());
+    let written = table.get("type").map(|entry| &entry.node);
+    let at = written.map_or_else(|| span.clone(), |node| node.span.clone());
+    let unnamed = |text: &str| Piece { text: text.to_owned(), span: at.clone() };
+    let own = match kind.as_deref() {
+        Some("qemu") => keys::qemu(),
+        Some("aws-ebs") => keys::aws::ebs(),
+        // What a builder without a type should be is not known: its other keys can't be judged.
+        _ => {
+            let name = table.get("name").and_then(|entry| {
+                let text = entry.node.as_text()?.to_owned();
+                Some(Piece { text, span: entry.node.span.clone() })
+            });
+            return (name.unwrap_or_else(|| unnamed(written.and_then(Node::as_text).unwrap_or("qemu"))), None);
         }
-        // Its other keys belong to a type that is not known; only the name still serves `only` and `except`.
-        let name = table.get("name").and_then(|entry| {
-            let text = entry.node.as_text()?.to_owned();
-            Some(Piece { text, span: entry.node.span.clone() })
-        });
-        return (name.unwrap_or(fallback), None);
+    };
+    let kind = kind.unwrap_or_default();
+    let keys: Vec<Key> = keys::builder().into_iter().chain(own).collect();
+    let values = reader.table(table, span, &format!("`[[builder]]` of type `{kind}`"), &keys);
+    let name = values.text("name").cloned().unwrap_or_else(|| unnamed(&kind));
+    check_name(reader, &name, "a builder");
+    let table = match kind.as_str() {
+        "qemu" => BuilderTable::Qemu(qemu_table(reader, &values)),
+        _ => BuilderTable::AwsEbs(Box::new(aws::ebs_table(reader, &values, &at, image))),
+    };
+    let on_request = values.boolean("on_request").unwrap_or(false);
+    (name.clone(), Some((Builder { name: name.text, on_request, table }, at)))
+}
+
+/// The `type` of a table, read before all else; `None` when it is missing or wrong, which is reported.
+pub(crate) fn kind_of(
+    reader: &mut Reader<'_>,
+    table: &Table,
+    span: &Range<usize>,
+    what: &str,
+    keys: &[Key],
+) -> Option<String> {
+    let key = keys.iter().find(|key| key.name == "type").expect("every builder and publisher has a type");
+    let Some(entry) = table.get("type") else {
+        let Shape::Choice(kinds) = &key.shape else { unreachable!("a type is one of several") };
+        let help = format!("it can be: {}", listed(kinds));
+        reader.error_with_help(span, format!("missing key `type` in {what}"), help);
+        return None;
+    };
+    match reader.value(key, &entry.node)? {
+        Value::Text(kind) => Some(kind.text),
+        _ => None,
     }
-    let keys: Vec<Key> = common.into_iter().chain(keys::qemu()).collect();
-    let values = reader.table(table, span, "`[[builder]]`", &keys);
-    let name = values.text("name").cloned().unwrap_or(fallback);
+}
+
+pub(crate) fn check_name(reader: &mut Reader<'_>, name: &Piece, what: &str) {
     if !is_file_name(&name.text) {
-        let message = format!("`{}` cannot be the name of a builder", name.text);
+        let message = format!("`{}` cannot be the name of {what}", name.text);
         reader.error_with_help(&name.span, message, file_name_help(&name.text));
     }
-    let table = BuilderTable::Qemu(qemu_table(reader, &values));
-    (name.clone(), Some(Builder { name: name.text, table }))
 }
 
 /// Also the defaults, which [`keys::qemu`] says in words.

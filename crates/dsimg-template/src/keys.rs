@@ -1,5 +1,7 @@
 //! The keys that each table of a template may have: read by [`crate::reader`], listed by [`crate::schema`].
 
+pub(crate) mod aws;
+
 use serde_json::{Value as Json, json};
 
 use crate::definition::{Parameter, ParameterKind};
@@ -16,6 +18,8 @@ pub(crate) struct Key {
     pub(crate) default: Option<Json>,
     /// Whether a sensitive variable may be part of the value.
     pub(crate) may_be_secret: bool,
+    /// What it is called in other tools, for those who come from there.
+    pub(crate) other_names: &'static [&'static str],
 }
 
 /// What a key takes.
@@ -59,6 +63,7 @@ impl Key {
             required: false,
             default: None,
             may_be_secret: false,
+            other_names: &[],
         }
     }
 
@@ -74,6 +79,11 @@ impl Key {
 
     fn may_be_secret(mut self) -> Self {
         self.may_be_secret = true;
+        self
+    }
+
+    fn known_elsewhere_as(mut self, names: &'static [&'static str]) -> Self {
+        self.other_names = names;
         self
     }
 
@@ -116,7 +126,7 @@ pub(crate) fn template() -> Vec<Key> {
         Key::new("builder", Shape::Own, "A machine to build on; one of type qemu when there is none"),
         Key::new("provision", Shape::Own, "A stage of the build, carried out in the order of the file"),
         Key::new("test", Shape::NotYet, "Tests of the finished image"),
-        Key::new("publish", Shape::NotYet, "Where the finished image goes"),
+        Key::new("publish", Shape::Own, "Where the finished image goes"),
     ]
 }
 
@@ -132,7 +142,7 @@ pub(crate) fn base() -> Vec<Key> {
     vec![
         Key::new("bootstrap", Shape::Table(bootstrap()), "A base made from an apt mirror"),
         Key::new("image", Shape::Table(base_image()), "A disk image by file or URL"),
-        Key::new("ami", Shape::NotYet, "A machine image of AWS"),
+        Key::new("ami", Shape::Table(aws::ami_source()), "A machine image of AWS, for builders of type aws-ebs"),
     ]
 }
 
@@ -174,13 +184,11 @@ pub(crate) fn network() -> Vec<Key> {
 /// Keys that every `[[builder]]` has.
 pub(crate) fn builder() -> Vec<Key> {
     vec![
-        Key::new("type", Shape::Choice(words(&["qemu"])), "The kind of builder").required(),
+        Key::new("type", Shape::Choice(words(&["qemu", "aws-ebs"])), "The kind of builder").required(),
         Key::new("name", Shape::Text, "For `only`, `except` and file names; the type when absent"),
+        Key::new("on_request", Shape::Boolean, "Build with it only when `--only` names it").default(false),
     ]
 }
-
-/// Builders that are planned and not there in this version.
-pub(crate) const BUILDERS_NOT_YET: [&str; 1] = ["aws-ebs"];
 
 pub(crate) fn qemu() -> Vec<Key> {
     vec![
@@ -213,6 +221,15 @@ pub(crate) fn provision() -> Vec<Key> {
         Key::new("cache", Shape::Boolean, "Whether the stage, and those after it, may come from a checkpoint")
             .default(true),
         Key::new("refresh", Shape::Duration, "A checkpoint of the stage that is older than this is not used"),
+    ]
+}
+
+/// Keys that every `[[publish]]` has.
+pub(crate) fn publish() -> Vec<Key> {
+    vec![
+        Key::new("type", Shape::Choice(words(&["aws-ami"])), "Where it goes").required(),
+        Key::new("name", Shape::Text, "For screens and logs; the type when absent"),
+        Key::new("only", Shape::Texts, "Names of the builders whose disks it takes; all that make one when absent"),
     ]
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: the text, the environment, the variables and the date come in as values.
 
+mod aws;
 mod base;
 mod builders;
 pub mod definition;
@@ -15,6 +16,7 @@ mod parse;
 mod place;
 pub mod problem;
 mod provision;
+mod publishers;
 mod reader;
 pub mod render;
 pub mod report;

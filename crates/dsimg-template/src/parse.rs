@@ -12,7 +12,7 @@ use crate::surroundings::Surroundings;
 use crate::template::{Cell, CertificateAuthorities, Image, Network, Template};
 use crate::tree::{self, NodeValue, Table};
 use crate::values::{Piece, Values};
-use crate::{base, builders, keys, lint, provision, variables};
+use crate::{aws, base, builders, keys, lint, provision, publishers, variables};
 
 /// Reads a template: one [`Template`] for each combination of its `[matrix]`, one without; with the problems of all
 /// of it, sorted by place.
@@ -130,8 +130,11 @@ fn read_template<'a>(
 
     let base = base::read(reader, root);
     let network = read_network(reader, root);
-    let (builders, builder_names) = builders::read(reader, root);
-    let stages = provision::read(reader, root, catalog, &builder_names);
+    let builders = builders::read(reader, root, &image);
+    base::check_builders(reader, root, &builders);
+    let stages = provision::read(reader, root, catalog, &builders.names);
+    let publishers = publishers::read(reader, root, &image, &builders);
+    aws::ami_names::check(reader, &image, &builders, &publishers);
     lint::check(
         reader,
         &lint::Subject {
@@ -139,7 +142,7 @@ fn read_template<'a>(
             base: &base,
             network: &network,
             stages: stages.iter().filter(|stage| stage.active).collect(),
-            builders: &builder_names,
+            builders: &builders.names,
             written_secrets: &variables.written_secrets,
         },
     );
@@ -150,8 +153,8 @@ fn read_template<'a>(
         image,
         base,
         network,
-        builders,
-        publish: Vec::new(),
+        builders: builders.known.into_iter().map(|(builder, _)| builder).collect(),
+        publish: publishers.into_iter().map(|(publisher, _)| publisher).collect(),
         provision: stages.into_iter().filter(|stage| stage.active).map(|stage| stage.entry).collect(),
         secrets: variables.secrets,
         context,

@@ -178,7 +178,12 @@ fn is_active(reader: &mut Reader<'_>, table: &Table, keys: &[Key]) -> bool {
     !matches!(value, Some(crate::values::Value::Boolean(false)))
 }
 
-fn builder_names(reader: &mut Reader<'_>, values: &Values, key: &str, builders: &[String]) -> BTreeSet<String> {
+pub(crate) fn builder_names(
+    reader: &mut Reader<'_>,
+    values: &Values,
+    key: &str,
+    builders: &[String],
+) -> BTreeSet<String> {
     let known: Vec<&str> = builders.iter().map(String::as_str).collect();
     if let Some(found) = values.get(key)
         && values.texts(key).is_empty()

@@ -73,7 +73,11 @@ impl<'a> Reader<'a> {
                 Some(_) => {}
                 None => {
                     let mut problem = Problem::error(entry.key_span.clone(), format!("unknown key `{}`", entry.key));
-                    problem.help = suggestion(&entry.key, &names(keys), "known keys");
+                    let renamed = keys.iter().find(|key| key.other_names.contains(&entry.key.as_str()));
+                    problem.help = match renamed {
+                        Some(key) => Some(format!("did you mean `{}`? {}", key.name, key.summary)),
+                        None => suggestion(&entry.key, &names(keys), "known keys"),
+                    };
                     self.report(problem);
                 }
             }
@@ -321,7 +325,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map(&mut self, key: &Key, node: &Node) -> Option<Vec<(String, Piece)>> {
+    fn map(&mut self, key: &Key, node: &Node) -> Option<Vec<(Piece, Piece)>> {
         let NodeValue::Table(table) = &node.value else {
             return self.wrong_kind(key, node, "a table of strings");
         };
@@ -333,7 +337,7 @@ impl<'a> Reader<'a> {
             }
             let inner = Key { name: entry.key.clone(), ..key.clone() };
             if let Some(piece) = self.piece(&inner, &entry.node) {
-                map.push((entry.key.clone(), piece));
+                map.push((Piece { text: entry.key.clone(), span: entry.key_span.clone() }, piece));
             }
         }
         (map.len() == table.entries.len()).then_some(map)

@@ -15,7 +15,16 @@ pub fn json_schema(catalog: &Catalog) -> Json {
         stages.push(json!({ "$ref": format!("#/$defs/{name}") }));
         definitions.insert(name, stage_schema(provisioner));
     }
-    definitions.insert("builder-qemu".to_owned(), builder_schema("qemu", keys::qemu()));
+    let (builder, publish) = (keys::builder(), keys::publish());
+    let mut define = |list: &str, kind: &str, common: &[Key], own: Vec<Key>| {
+        let name = format!("{list}-{kind}");
+        let reference = json!({ "$ref": format!("#/$defs/{name}") });
+        definitions.insert(name, typed_schema(kind, common, own));
+        reference
+    };
+    let builders =
+        [define("builder", "qemu", &builder, keys::qemu()), define("builder", "aws-ebs", &builder, keys::aws::ebs())];
+    let publishers = [define("publish", "aws-ami", &publish, keys::aws::publisher())];
 
     let mut schema = object(&keys::template());
     let properties = &mut schema["properties"];
@@ -24,9 +33,11 @@ pub fn json_schema(catalog: &Catalog) -> Json {
     properties["matrix"] =
         described(matrix_schema(), "Several images from one template: for each variable the values it takes");
     properties["builder"] = described(
-        json!({ "type": "array", "items": { "oneOf": [{ "$ref": "#/$defs/builder-qemu" }] } }),
+        json!({ "type": "array", "items": { "oneOf": builders } }),
         "A machine to build on; one of type qemu when there is none",
     );
+    properties["publish"] =
+        described(json!({ "type": "array", "items": { "oneOf": publishers } }), "Where the finished image goes");
     properties["provision"] = described(
         json!({ "type": "array", "items": { "oneOf": stages } }),
         "A stage of the build, carried out in the order of the file",
@@ -46,11 +57,13 @@ fn stage_schema(provisioner: &Provisioner) -> Json {
     schema
 }
 
-fn builder_schema(kind: &str, own: Vec<Key>) -> Json {
-    let keys: Vec<Key> = keys::builder().into_iter().chain(own).collect();
+/// A builder or a publisher of one type.
+fn typed_schema(kind: &str, common: &[Key], own: Vec<Key>) -> Json {
+    let keys: Vec<Key> = common.iter().cloned().chain(own).collect();
     let mut schema = object(&keys);
     schema["title"] = json!(kind);
-    schema["properties"]["type"] = described(json!({ "const": kind }), "The kind of builder");
+    let summary = common.iter().find(|key| key.name == "type").map_or("", |key| &key.summary);
+    schema["properties"]["type"] = described(json!({ "const": kind }), summary);
     schema
 }
 

@@ -165,6 +165,8 @@ pub enum CertificateAuthorities {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Builder {
     pub name: String,
+    /// Only built with when it is named. Default: false.
+    pub on_request: bool,
     pub table: BuilderTable,
 }
 
@@ -174,6 +176,17 @@ pub enum BuilderTable {
     Qemu(QemuTable),
     // It is many times the size of the other.
     AwsEbs(Box<aws::AwsEbsTable>),
+}
+
+impl BuilderTable {
+    /// Whether its image is a file on this host that publishers can read: qcow2 or raw.
+    #[must_use]
+    pub fn makes_a_disk(&self) -> bool {
+        match self {
+            Self::Qemu(qemu) => qemu.formats.iter().any(|format| [DiskFormat::Qcow2, DiskFormat::Raw].contains(format)),
+            Self::AwsEbs(_) => false,
+        }
+    }
 }
 
 /// `type = "qemu"`.
@@ -229,7 +242,7 @@ pub enum Accelerator {
 pub struct Publish {
     /// `name`, or the type; unique in the template.
     pub name: String,
-    /// Names of the builders whose images it publishes; empty: all that make a disk on this host.
+    /// Names of the builders whose images it publishes; empty: all that make a disk on this host, as qcow2 or raw.
     pub only: BTreeSet<String>,
     pub table: PublisherTable,
 }
@@ -237,8 +250,7 @@ pub struct Publish {
 impl Publish {
     #[must_use]
     pub fn applies_to(&self, builder: &Builder) -> bool {
-        let makes_a_disk = matches!(builder.table, BuilderTable::Qemu(_));
-        makes_a_disk && (self.only.is_empty() || self.only.contains(&builder.name))
+        builder.table.makes_a_disk() && (self.only.is_empty() || self.only.contains(&builder.name))
     }
 }
 

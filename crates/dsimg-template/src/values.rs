@@ -29,7 +29,8 @@ pub(crate) enum Value {
     Boolean(bool),
     Duration(Timeout),
     Size(ByteSize),
-    Map(Vec<(String, Piece)>),
+    /// Names and values.
+    Map(Vec<(Piece, Piece)>),
     Path(Piece),
     Paths(Vec<Piece>),
     Table(Values),
@@ -112,6 +113,32 @@ impl Values {
         }
     }
 
+    /// Empty when the key is absent.
+    pub(crate) fn map(&self, key: &str) -> &[(Piece, Piece)] {
+        match self.get(key).map(|found| &found.value) {
+            Some(Value::Map(map)) => map,
+            _ => &[],
+        }
+    }
+
+    /// Names and values without their places.
+    pub(crate) fn string_map(&self, key: &str) -> BTreeMap<String, String> {
+        self.map(key).iter().map(|(name, value)| (name.text.clone(), value.text.clone())).collect()
+    }
+
+    /// Empty when the key is absent.
+    pub(crate) fn tables(&self, key: &str) -> &[Values] {
+        match self.get(key).map(|found| &found.value) {
+            Some(Value::Tables(tables)) => tables,
+            _ => &[],
+        }
+    }
+
+    /// Where the key is written.
+    pub(crate) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        Some(self.get(key)?.key_span.clone())
+    }
+
     /// As a plan takes them.
     pub(crate) fn parameters(&self) -> BTreeMap<String, ParameterValue> {
         self.found.iter().map(|(key, found)| (key.clone(), found.value.parameter())).collect()
@@ -153,7 +180,7 @@ impl Value {
             // No parameter is a size or a lone table today; as text and list they would lose nothing.
             Self::Size(size) => ParameterValue::Text(size.to_string()),
             Self::Map(map) => {
-                ParameterValue::Map(map.iter().map(|(key, piece)| (key.clone(), piece.text.clone())).collect())
+                ParameterValue::Map(map.iter().map(|(key, piece)| (key.text.clone(), piece.text.clone())).collect())
             }
             Self::Path(piece) => ParameterValue::Path(PathBuf::from(&piece.text)),
             Self::Paths(pieces) => {

@@ -33,6 +33,11 @@ pub(crate) enum Command {
     Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
     Cache(Cache),
+    /// Remove what builds that died left behind.
+    Gc(Gc),
+    /// Prepare an AWS account.
+    #[command(subcommand)]
+    Aws(Aws),
     /// Look whether this host has what builds need, and how to install what is missing.
     Doctor(Doctor),
     /// Write a commented template to start from.
@@ -66,7 +71,7 @@ pub(crate) struct Build {
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
-    /// Build only with this `[[builder]]`; may be given several times.
+    /// Build only with this `[[builder]]`, also one that is `on_request`; may be given several times.
     #[arg(long, value_name = "BUILDER")]
     pub only: Vec<String>,
     /// Where the image's folder goes.
@@ -75,6 +80,9 @@ pub(crate) struct Build {
     /// Replace an image's folder that is there already.
     #[arg(long)]
     pub force: bool,
+    /// Leave the image on this host, whatever `[[publish]]` says.
+    #[arg(long)]
+    pub no_publish: bool,
     /// Start from the base, whatever checkpoints there are; new ones are made.
     #[arg(long)]
     pub no_cache: bool,
@@ -109,6 +117,44 @@ pub(crate) struct Shell {
     /// The `[[builder]]`, where the template has several.
     #[arg(long, value_name = "BUILDER")]
     pub only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg gc                                   # on this host; every build does the same when it begins
+  dsimg gc --aws --region eu-west-1 --dry-run
+  dsimg gc --aws --region eu-west-1 --region us-east-1")]
+pub(crate) struct Gc {
+    /// Also look in an AWS account, for whatever carries dsimg's tag `dsimg:temporary`.
+    #[arg(long)]
+    pub aws: bool,
+    /// The regions to look in, else that of `AWS_REGION`.
+    #[arg(long = "region", value_name = "REGION", requires = "aws")]
+    pub regions: Vec<String>,
+    /// A profile of `~/.aws/config`.
+    #[arg(long, value_name = "PROFILE", requires = "aws")]
+    pub profile: Option<String>,
+    /// Remove also what a build on another host may still need.
+    #[arg(long, requires = "aws")]
+    pub all: bool,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Aws {
+    /// Print the IAM policy that a template's builds and publishers need.
+    Policy(AwsPolicy),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AwsPolicy {
+    /// The template: a TOML file, see docs/template.md.
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

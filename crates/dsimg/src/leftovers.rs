@@ -28,9 +28,9 @@ pub(crate) async fn free(state: &Path, screen: &dyn Screen) {
 /// Called when no build runs any more.
 pub(crate) async fn free_own(ledger: &Ledger, screen: &dyn Screen) {
     let open = ledger.open_entries().unwrap_or_default();
-    let (processes, folders): (Vec<_>, Vec<_>) =
+    let (processes, others): (Vec<_>, Vec<_>) =
         open.into_iter().partition(|left| matches!(left, Resource::Process { .. }));
-    for left in processes.into_iter().chain(folders) {
+    for left in processes.into_iter().chain(others.into_iter().rev()) {
         let freed = match wire::reclaim(&left).await {
             Ok(()) => ledger.is_gone(left).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -44,10 +44,11 @@ pub(crate) async fn free_own(ledger: &Ledger, screen: &dyn Screen) {
 async fn free_one(dead: DeadLedger, say: &dyn Fn(Level, String)) {
     let build = dead.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut is_free = true;
-    // Processes come first: they hold files of the folders.
-    let (processes, folders): (Vec<_>, Vec<_>) =
+    // Processes come first: they hold files of the folders. What was made last holds what was made before it, as an
+    // instance its security group.
+    let (processes, others): (Vec<_>, Vec<_>) =
         dead.left.iter().partition(|left| matches!(left, Resource::Process { .. }));
-    for left in processes.into_iter().chain(folders) {
+    for left in processes.into_iter().chain(others.into_iter().rev()) {
         match wire::reclaim(left).await {
             Ok(()) => say(Level::Info, format!("removed what build {build} left behind: {}", describe(left))),
             Err(error) => {

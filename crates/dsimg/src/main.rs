@@ -9,6 +9,7 @@ mod keep;
 mod leftovers;
 mod one_build;
 mod outcome;
+mod publishing;
 mod reading;
 mod secrets;
 mod signals;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Aws, Command};
 use failure::{Code, Failure};
 
 fn main() -> ExitCode {
@@ -47,6 +48,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
+        Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),
+        Command::Aws(Aws::Policy(arguments)) => commands::aws::policy(&arguments),
         Command::Doctor(arguments) => wait_for(commands::doctor::run(&arguments)),
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Schema(arguments) => commands::schema::run(&arguments),

@@ -10,6 +10,7 @@ use dsimg_machine::mask::{Masker, MaskingReporter};
 use dsimg_machine::{Ledger, Reporter, Resource, RunContext};
 use dsimg_manifest::Manifest;
 use dsimg_plan::Plan;
+use dsimg_template::template::Builder;
 use dsimg_template::{Catalog, Template, secret};
 
 use crate::arguments::Build;
@@ -18,7 +19,7 @@ use crate::keep::Keeper;
 use crate::signals::Stop;
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
-use crate::{outcome, wire};
+use crate::{outcome, publishing, wire};
 
 /// What the builds of one command have in common.
 pub(crate) struct Shared<'a> {
@@ -54,18 +55,20 @@ impl Shared<'_> {
 /// # Errors
 /// The build did not end with an image; the failure is in the log as well.
 pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
-    if let Some(manifest) = already_there(plan, shared) {
-        let folder = target(plan, shared);
-        shared.screen.result(&plan.run_name(), &outcome::unchanged(&manifest, &folder));
+    let folder = target(plan, shared);
+    let there = already_there(plan, shared);
+    if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
+        shared.screen.result(&plan.run_name(), &outcome::unchanged(manifest, &folder));
         shared.screen.end(&plan.run_name());
-        shared.screen.image(&outcome::describe_unchanged(&manifest, &folder));
+        shared.screen.image(&outcome::describe_unchanged(manifest, &folder));
         return Ok(());
     }
     let log = begin_log(plan, shared)?;
     let (run, reporter) = context(plan, shared, &log);
     let ended = match make_work_folder(&run) {
         Ok(()) => {
-            let ended = carry_out(plan, shared, &run, log.path()).await;
+            let there = there.map(|manifest| BuildReport { folder, manifest });
+            let ended = build_and_publish(there, plan, shared, &run, log.path()).await;
             remove_work_folder(&run);
             ended
         }
@@ -74,6 +77,28 @@ pub(crate) async fn run(plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure>
     reporter.finish(&run.builder);
     shared.screen.end(&run.builder);
     tell(ended, plan, shared, &log)
+}
+
+async fn build_and_publish(
+    there: Option<BuildReport>,
+    plan: &Plan,
+    shared: &Shared<'_>,
+    run: &RunContext,
+    log: &Path,
+) -> Result<BuildReport, Failure> {
+    if !is_to_be_published(plan, shared) {
+        return carry_out(plan, shared, run, log).await;
+    }
+    publishing::check(plan, &shared.state, run).await?;
+    let report = match there {
+        Some(report) => report,
+        None => carry_out(plan, shared, run, log).await?,
+    };
+    publishing::publish(report, plan, &shared.state, run).await
+}
+
+fn is_to_be_published(plan: &Plan, shared: &Shared<'_>) -> bool {
+    !shared.arguments.no_publish && !publishing::is_done(plan, &target(plan, shared))
 }
 
 /// The image that this very plan gave before, unless it shall be made again.
@@ -106,11 +131,19 @@ async fn carry_out(plan: &Plan, shared: &Shared<'_>, run: &RunContext, log: &Pat
     Ok(execute(&job, run).await?)
 }
 
-/// With several builders in the template the builder's name is part of the folder's, whichever are built.
 pub(crate) fn target(plan: &Plan, shared: &Shared<'_>) -> PathBuf {
+    shared.arguments.output.join(folder_name(plan, &shared.template_of(plan).builders))
+}
+
+/// The builder's name is part of the folder's where several are built with unasked, whichever are now, and for one that
+/// is built with on request: what is built alone as a rule has the plain name.
+fn folder_name(plan: &Plan, builders: &[Builder]) -> String {
     let image = format!("{}-{}", plan.image.name, plan.image.version);
-    let name = if shared.template_of(plan).builders.len() > 1 { format!("{image}-{}", plan.builder) } else { image };
-    shared.arguments.output.join(name)
+    let unasked: Vec<_> = builders.iter().filter(|builder| !builder.on_request).collect();
+    match unasked[..] {
+        [builder] if builder.name == plan.builder => image,
+        _ => format!("{image}-{}", plan.builder),
+    }
 }
 
 fn access(plan: &Plan, shared: &Shared<'_>) -> Access {

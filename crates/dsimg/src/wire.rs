@@ -1,14 +1,16 @@
-//! Which builders there are: the only file of this program that knows.
+//! Which builders there are: the only place of this program that knows.
+
+pub(crate) mod aws;
 
 use std::path::Path;
 
 use dsimg_download::ProxyEnvironment;
-use dsimg_machine::{Builder, MachineError, Resource, RunContext};
+use dsimg_machine::{Builder, MachineError, Publisher, Resource, RunContext};
 use dsimg_plan::Plan;
 use dsimg_qemu::{QemuBuilder, State};
-use dsimg_template::template::BuilderTable;
+use dsimg_template::template::{BuilderTable, Image, Publish, PublisherTable};
 
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 
 /// The builder that carries out the plan; relative paths in it start from the template's folder.
 pub(crate) fn builder_for(
@@ -18,7 +20,30 @@ pub(crate) fn builder_for(
 ) -> Result<Box<dyn Builder>, Failure> {
     match &plan.machine {
         BuilderTable::Qemu(_) => Ok(Box::new(QemuBuilder::new(template_folder).with_proxies(proxies.clone()))),
-        BuilderTable::AwsEbs(_) => Err(without_aws()),
+        #[cfg(feature = "aws")]
+        BuilderTable::AwsEbs(_) => {
+            Ok(Box::new(dsimg_aws::AwsBuilder::new(template_folder).with_proxies(proxies.clone())))
+        }
+        #[cfg(not(feature = "aws"))]
+        BuilderTable::AwsEbs(_) => aws::absent(),
+    }
+}
+
+/// Where a finished image goes; what a publisher remembers between runs lies below `state`.
+///
+/// # Errors
+/// This program was built without it.
+pub(crate) fn publisher_for(publish: &Publish, image: &Image, state: &Path) -> Result<Box<dyn Publisher>, Failure> {
+    match &publish.table {
+        #[cfg(feature = "aws")]
+        PublisherTable::AwsAmi(table) => {
+            Ok(Box::new(dsimg_aws::AwsPublisher::new(table, state).of_image(&image.name, &image.version)))
+        }
+        #[cfg(not(feature = "aws"))]
+        PublisherTable::AwsAmi(_) => {
+            let _unused = (image, state);
+            aws::absent()
+        }
     }
 }
 
@@ -30,11 +55,6 @@ pub(crate) fn memory_of(plan: &Plan) -> u64 {
     }
 }
 
-fn without_aws() -> Failure {
-    Failure::new(Code::Wrong, "this dsimg was built without its part for AWS")
-        .with_hint("build it with `cargo build --release --features aws`")
-}
-
 /// Frees something that a dead build left, whichever builder made it.
 ///
 /// # Errors
@@ -42,10 +62,7 @@ fn without_aws() -> Failure {
 pub(crate) async fn reclaim(left: &Resource) -> Result<(), MachineError> {
     match left {
         Resource::Folder { .. } | Resource::Process { .. } => QemuBuilder::new("").reclaim(left).await,
-        Resource::Aws { name, .. } => {
-            let hint = Some("build dsimg with its feature `aws`, and run `dsimg gc --aws`".to_owned());
-            Err(MachineError::HostNotReady { what: format!("`{name}` was made on AWS"), hint })
-        }
+        Resource::Aws { .. } => aws::reclaim(left).await,
     }
 }
 

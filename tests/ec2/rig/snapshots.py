@@ -8,6 +8,7 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_snapshot_id
+from moto.kms import kms_backends
 
 from .blocks import Content
 from .state import Phase, graft, rig, value
@@ -18,6 +19,8 @@ _moto_delete_volume = EC2Backend.delete_volume
 _moto_modify_volume = EC2Backend.modify_volume
 # What a snapshot that was not taken of a volume is said to be of.
 NO_VOLUME = "vol-ffffffff"
+# The key that AWS holds for each account by itself.
+OWN_KEY = "alias/aws/ebs"
 
 
 class RigSnapshot(Snapshot):
@@ -172,6 +175,14 @@ def copy_of(backend, source: RigSnapshot, encrypted, kms_key_id, description, ph
 
 
 class ResponseCalls:
+    def get_ebs_default_kms_key_id(self):
+        """AWS names the account's own key by its alias, and one that the account chose by its ARN."""
+        backend = self.ec2_backend
+        own = kms_backends[backend.account_id][backend.region_name].get_key_id_from_alias(OWN_KEY)
+        chosen = backend.default_kms_key_id
+        is_own = not chosen or (own and chosen.endswith(own))
+        return ActionResult({"KmsKeyId": OWN_KEY if is_own else chosen})
+
     def copy_snapshot(self):
         self.error_on_dryrun()
         source_region = self._get_param("SourceRegion")

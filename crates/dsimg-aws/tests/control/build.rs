@@ -149,6 +149,7 @@ pub(crate) fn plan(table: AwsEbsTable) -> Plan {
         network: Network::default(),
         stages: vec![],
         publish: vec![],
+        user_data: None,
     }
 }
 

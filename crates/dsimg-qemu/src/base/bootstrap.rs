@@ -12,6 +12,7 @@ mod sources;
 mod store;
 mod suites;
 mod tree;
+pub(crate) mod used;
 
 /// What a host must have for it.
 pub(crate) mod needs {
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
-use dsimg_machine::{BaseImage, MachineError, RunContext};
+use dsimg_machine::{BaseImage, MachineError, RunContext, WrittenParts};
 use dsimg_template::template::{Bootstrap, Compression, DiskFormat, Network};
 
 use crate::disk::{QemuImg, Source, Target};
@@ -100,7 +101,8 @@ async fn make(
     ));
     let raw = RawDisk(run.work.join("base.raw"));
     let parts = make_tree(recipe, network, &raw.0, run).await?;
-    let virtual_size = finish_disk(recipe, &raw.0, &parts)?;
+    let used = finish_disk(recipe, &raw.0, &parts)?;
+    let virtual_size = used.virtual_size;
     // Not compressed: every build reads it, and holes in it cost nothing.
     let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
     tools.convert(Source::File(&raw.0, "raw"), (to, target), ("write the base", virtual_size), run).await?;
@@ -114,6 +116,7 @@ async fn make(
         made: today,
         kernel: parts.kernel,
         packages: parts.packages,
+        used: used.parts,
     })
 }
 
@@ -126,8 +129,8 @@ async fn make_tree(recipe: &Recipe, network: &Network, raw: &Path, run: &RunCont
     closed.map(|()| parts)
 }
 
-/// Gives the size of the virtual disk.
-fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<u64, MachineError> {
+/// Gives what is in use of the disk.
+fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<WrittenParts, MachineError> {
     let failed = |error| MachineError::file("cannot write", raw, error);
     let mut file = File::options().read(true).write(true).open(raw).map_err(failed)?;
     if !disk::has_root(&mut file).map_err(failed)? {
@@ -138,7 +141,7 @@ fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<u64, Machin
         });
     }
     disk::finish(&mut file, &recipe.ids(), recipe.distro_key(), parts).map_err(failed)?;
-    Ok(file.metadata().map_err(failed)?.len())
+    used::used_parts(&file).map_err(failed)
 }
 
 /// The disk before it is a qcow2; goes away with this value.

@@ -6,6 +6,7 @@ mod inspect;
 mod store;
 mod unpack;
 
+pub(crate) use bootstrap::used::used_parts_of;
 pub(crate) use bootstrap::{needs as bootstrap_needs, remove_tree};
 
 use std::path::Path;

@@ -28,6 +28,7 @@ fn plan(machine: QemuTable) -> Plan {
             format: None,
             user: None,
         }),
+        user_data: None,
         cell: None,
         disk_key: Digest::of_bytes(b"disk"),
         disk_inputs: serde_json::Value::Null,

@@ -161,7 +161,7 @@ pub enum AmiCheckpoints {
 /// What the finished AMI is like and who may use it: keys of `aws-ebs` builders and `aws-ami` publishers alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AmiTable {
-    /// 3 to 128 characters, unique in account and region. Default: the image's name and version.
+    /// 3 to 128 characters, unique in account and region. Default: see [`AmiTable::name_for`].
     pub name: Option<String>,
     /// Default: the image's summary.
     pub description: Option<String>,
@@ -184,6 +184,15 @@ pub struct AmiTable {
     pub replace: bool,
     /// An SSM parameter that names the newest AMI, such as `/golden/ds-hub/latest`; moved last, in every region.
     pub parameter: Option<String>,
+}
+
+impl AmiTable {
+    /// What the AMI of an image is called: its own name, or the image's name and version with a dash for what AWS does
+    /// not take in names (`+` and `~`).
+    #[must_use]
+    pub fn name_for(&self, image: &str, version: &str) -> String {
+        self.name.clone().unwrap_or_else(|| format!("{image}-{version}").replace(['+', '~'], "-"))
+    }
 }
 
 /// Who else may start instances of it.

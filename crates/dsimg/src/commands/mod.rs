@@ -1,9 +1,11 @@
 //! The commands, one file each; every `run` reads as a list.
 
+pub(crate) mod aws;
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod plan;

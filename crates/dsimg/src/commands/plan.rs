@@ -1,14 +1,16 @@
 //! `dsimg plan`: what a build would do, with nothing done.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use dsimg_build::Policy;
 use dsimg_build::outlook::{Outlook, known_base, outlook};
 use dsimg_checkpoint::{Listing, Store};
 use dsimg_plan::plan::{FileKind, PlannedBase, PlannedFile};
 use dsimg_plan::{Plan, Stage, Step, gather_inputs, make_plans};
-use dsimg_template::template::aws::AwsEbsTable;
-use dsimg_template::template::{BuilderTable, Distro, Firmware, Location};
+use dsimg_template::template::aws::{AmiTable, AwsEbsTable};
+use dsimg_template::template::{BuilderTable, Distro, Firmware, Image, Location, Publish, PublisherTable};
 use dsimg_template::{Template, secret};
 
 use crate::arguments::{self, Format};
@@ -30,7 +32,10 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
     let listing = Store::new(&environment::cache_folder()?).list().unwrap_or_default();
     match arguments.format {
         Format::Text => {
-            let text: String = plans.iter().map(|plan| describe(plan, &outlook_of(plan, &listing))).collect();
+            let mut text: String = plans.iter().map(|plan| describe(plan, &outlook_of(plan, &listing))).collect();
+            if arguments.only.is_empty() {
+                text.push_str(&describe_on_request(&templates));
+            }
             print(&text::printable(&secret::describe(&text)))
         }
         Format::Json => print(&as_json(&plans)?),
@@ -38,13 +43,18 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
 }
 
 /// # Errors
-/// `--only` names a builder that the template does not have.
+/// `--only` names a builder that the template does not have, or no builder where all are on request.
 pub(crate) fn check_only(only: &[String], templates: &[Template]) -> Result<(), Failure> {
+    let builders = || templates.iter().flat_map(|template| &template.builders);
     let mut names: Vec<&str> = Vec::new();
-    for builder in templates.iter().flat_map(|template| &template.builders) {
+    for builder in builders() {
         if !names.contains(&builder.name.as_str()) {
             names.push(&builder.name);
         }
+    }
+    if only.is_empty() && builders().all(|builder| builder.on_request) {
+        let failure = Failure::new(Code::Wrong, "the template's builders are all `on_request`");
+        return Err(failure.with_hint(format!("choose with `--only`: {}", names.join(", "))));
     }
     let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) else { return Ok(()) };
     let failure = Failure::new(Code::Wrong, format!("`--only {unknown}`: the template has no builder of this name"));
@@ -61,6 +71,16 @@ fn as_json(plans: &[Plan]) -> Result<String, Failure> {
     Ok(format!("{:#}\n", serde_json::json!({ "format": 1, "plans": plans })))
 }
 
+/// The builders that are left out until they are asked for.
+fn describe_on_request(templates: &[Template]) -> String {
+    let builders = templates.iter().flat_map(|template| &template.builders).filter(|builder| builder.on_request);
+    let names: BTreeSet<&str> = builders.map(|builder| builder.name.as_str()).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("on request, with `--only`: {}\n", names.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// What a build would take from checkpoints now.
 fn outlook_of(plan: &Plan, listing: &Listing) -> Vec<Outlook> {
     outlook(plan, listing, known_base(plan, listing), &Policy::default(), jiff::Timestamp::now())
@@ -74,7 +94,11 @@ fn describe(plan: &Plan, outlook: &[Outlook]) -> String {
     }
     let _ = writeln!(text, "  plan      {}", plan.hash().short());
     let _ = writeln!(text, "  base      {}", describe_base(&plan.base));
-    let _ = writeln!(text, "  machine   {}", describe_machine(&plan.machine));
+    let _ = writeln!(text, "  machine   {}", describe_machine(&plan.machine, &plan.image));
+    if let (BuilderTable::AwsEbs(aws), Some(digest)) = (&plan.machine, &plan.user_data) {
+        let path = aws.instance.user_data.as_deref().unwrap_or(Path::new(""));
+        let _ = writeln!(text, "  user data {} (sha256 {})", path.display(), digest.short());
+    }
     for (name, value) in network_facts(plan) {
         let _ = writeln!(text, "  {name:<9} {value}");
     }
@@ -85,8 +109,26 @@ fn describe(plan: &Plan, outlook: &[Outlook]) -> String {
             Outlook::WillRun { why } => writeln!(text, "    will run: {why}"),
         };
     }
+    for publish in &plan.publish {
+        let _ = writeln!(text, "\n  publish {}", describe_publish(publish, &plan.image));
+    }
     text.push('\n');
     text
+}
+
+/// `aws-ami: as the AMI ds-1.0 in eu-west-1, with copies in eu-central-1`
+fn describe_publish(publish: &Publish, image: &Image) -> String {
+    let PublisherTable::AwsAmi(aws) = &publish.table;
+    let name = aws.ami.name_for(&image.name, &image.version);
+    format!("{}: as the AMI {name} in {}{}", publish.name, aws.account.region, copies(&aws.ami))
+}
+
+fn copies(ami: &AmiTable) -> String {
+    match ami.copies.keys().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => String::new(),
+        [region] => format!(", with a copy in {region}"),
+        ref regions => format!(", with copies in {}", regions.join(", ")),
+    }
 }
 
 /// `3 min`
@@ -125,10 +167,10 @@ fn describe_base(base: &PlannedBase) -> String {
     }
 }
 
-fn describe_machine(machine: &BuilderTable) -> String {
+fn describe_machine(machine: &BuilderTable, image: &Image) -> String {
     let qemu = match machine {
         BuilderTable::Qemu(qemu) => qemu,
-        BuilderTable::AwsEbs(aws) => return describe_instance(aws),
+        BuilderTable::AwsEbs(aws) => return describe_instance(aws, image),
     };
     let firmware = match qemu.firmware {
         Firmware::Bios => "BIOS",
@@ -144,13 +186,15 @@ fn describe_machine(machine: &BuilderTable) -> String {
     )
 }
 
-fn describe_instance(aws: &AwsEbsTable) -> String {
+fn describe_instance(aws: &AwsEbsTable, image: &Image) -> String {
     let spot = if aws.instance.spot.is_some() { ", spot" } else { "" };
     format!(
-        "{} in {}{spot}, a disk of {}; becomes an AMI",
+        "{} in {}{spot}, a disk of {}; becomes the AMI {}{}",
         aws.instance.types.join(" or "),
         aws.account.region,
-        aws.instance.root.size
+        aws.instance.root.size,
+        aws.ami.name_for(&image.name, &image.version),
+        copies(&aws.ami)
     )
 }
 

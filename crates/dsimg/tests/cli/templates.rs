@@ -205,6 +205,60 @@ fn a_builder_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn a_builder_on_request_waits_for_its_name() {
+    let place = Place::new();
+    let text = template(&place);
+    let second = "[[builder]]\nname = \"second\"\ntype = \"qemu\"\non_request = true\n\n[[builder]]";
+    place.write("t.toml", &text.replacen("[[builder]]", second, 1));
+    let ran = place.dsimg(&["plan", "t.toml"]);
+    assert!(ran.out.contains(" on `kvm`") && !ran.out.contains(" on `second`"), "{ran:?}");
+    assert!(ran.out.ends_with("on request, with `--only`: second\n"), "{ran:?}");
+    let ran = place.dsimg(&["plan", "t.toml", "--only", "second"]);
+    assert!(ran.out.contains(" on `second`") && !ran.out.contains(" on `kvm`"), "{ran:?}");
+    // The one that is built unasked keeps the plain name, the other one has its own in any case.
+    for (only, folder) in [("kvm", "images/ds-1"), ("second", "images/ds-1-second")] {
+        place.write(&format!("{folder}/thesis.tex"), "mine");
+        let ran = place.dsimg(&["build", "t.toml", "--only", only]);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.err.contains(&format!("{folder}` is there already")), "{ran:?}");
+    }
+}
+
+#[test]
+fn where_all_builders_are_on_request_one_is_to_be_named() {
+    let place = Place::new();
+    place.write("t.toml", &template(&place).replace("[[builder]]", "[[builder]]\non_request = true"));
+    assert_eq!(place.dsimg(&["validate", "t.toml"]).code, Some(0));
+    for command in ["plan", "build", "shell"] {
+        let ran = place.dsimg(&[command, "t.toml"]);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.err.contains("`on_request`") && ran.err.contains("`--only`: kvm"), "{ran:?}");
+    }
+    assert_eq!(place.dsimg(&["plan", "t.toml", "--only", "kvm"]).code, Some(0));
+}
+
+#[test]
+fn the_shipped_quickstart_says_what_it_does_on_aws() {
+    let place = Place::new();
+    place.write("t.toml", include_str!("../../../../templates/quickstart.toml"));
+    let ran = place.dsimg(&["plan", "t.toml", "--only", "aws"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("base      the newest AMI debian-13-amd64-* of 136693071363\n"), "{ran:?}");
+    let machine = "machine   t3.large in eu-west-1, a disk of 20GiB; becomes the AMI quickstart-1.0\n";
+    assert!(ran.out.contains(machine), "{ran:?}");
+}
+
+#[test]
+fn a_plan_says_where_the_image_goes() {
+    let place = Place::new();
+    let publish = "\n[[publish]]\ntype = \"aws-ami\"\nregions = [\"eu-west-1\", \"eu-central-1\"]\n";
+    place.write("t.toml", &(template(&place) + publish));
+    let ran = place.dsimg(&["plan", "t.toml"]);
+    let said = "publish aws-ami: as the AMI ds-1 in eu-west-1, with a copy in eu-central-1\n";
+    assert!(ran.out.contains(said), "{ran:?}");
+}
+
+#[test]
 fn a_provisioner_beside_the_template_comes_first() {
     let place = Place::new();
     let own = "name = \"motd\"\nversion = 1\nsummary = \"A greeting\"\n[parameters.text]\ntype = \"string\"\n\

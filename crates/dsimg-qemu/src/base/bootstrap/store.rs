@@ -16,7 +16,7 @@ use super::recipe::Recipe;
 use crate::base::store::write_record;
 
 const DISK: &str = "base.qcow2";
-const RECORD: &str = "base.json";
+pub(super) const RECORD: &str = "base.json";
 
 /// `base.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub(super) struct Record {
     pub(super) kernel: String,
     /// How many packages are in it.
     pub(super) packages: usize,
+    /// From and to, in bytes of the disk: what was ever written.
+    #[serde(default)]
+    pub(super) used: Vec<(u64, u64)>,
 }
 
 /// One base's place in the cache.
@@ -175,6 +178,7 @@ mod tests {
             made: date(2026, 11, 21),
             kernel: "6.12.1".to_owned(),
             packages: 230,
+            used: vec![(4096, 8192)],
         }
     }
 

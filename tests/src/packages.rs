@@ -24,10 +24,11 @@ pub fn assert_packages(machine: &Login, manifest: &Value) {
     assert!(python.iter().any(|line| line.starts_with("numpy ")), "{python:?}");
     assert_eq!(recorded(manifest, "pypi", &["name", "version"]), python);
 
-    // What comes with R itself has a priority.
+    // What comes with R itself has a priority; but for its texts, which lie among the packages and are none to R.
     let script = r#"p <- installed.packages(priority = "NA"); cat(paste(p[, "Package"], p[, "Version"]), sep = "\n")"#;
-    let r = lines(&machine.read(&format!("Rscript -e '{script}'")));
+    let mut r = lines(&machine.read(&format!("Rscript -e '{script}'")));
     assert!(r.iter().any(|line| line.starts_with("jsonlite ")), "{r:?}");
+    r.insert(format!("translations {}", machine.read("Rscript -e 'cat(paste(getRversion()))'")));
     assert_eq!(recorded(manifest, "cran", &["name", "version"]), r);
 }
 

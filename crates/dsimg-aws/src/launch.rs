@@ -16,7 +16,7 @@ use crate::attempts::Attempt;
 use crate::capacity::{NoCapacityIsFinal, is_elsewhere, may_do_better_elsewhere};
 use crate::failure::{code, explain, may_be_done};
 use crate::marks::Marks;
-use crate::pace::{Pace, unless_cancelled};
+use crate::pace::{Pace, until_cancelled};
 use crate::remove::tagged;
 
 /// An instance that is pending for longer will not come.
@@ -102,7 +102,7 @@ impl Launch<'_> {
         known: &Mutex<Option<String>>,
         run: &RunContext,
     ) -> Result<Outcome, MachineError> {
-        let id = match unless_cancelled(&run.hurry, self.ask(number, attempt, run)).await? {
+        let id = match until_cancelled(&run.hurry, self.ask(number, attempt, run)).await?? {
             Ok(id) => id,
             Err(why) => return Ok(Outcome::NotHere(why)),
         };

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_template::template::aws::{AmiTable, AwsAmiTable, AwsEbsTable, VolumeTable};
 
-use crate::marks::{BUILD_TAG, UNTIL_TAG};
+use crate::tags::{BUILD, UNTIL};
 
 /// Asked for by every builder and publisher, and by `dsimg gc --aws`; AWS can't limit them to resources.
 const LOOK: [&str; 6] = [
@@ -142,8 +142,8 @@ impl Policy {
         }
         self.allow("ChangeOwnImage", &changes, both.clone(), Some(is_own()));
         let finish = json!({
-            "ForAllValues:StringEquals": {"aws:TagKeys": [AWS_NAME_TAG, UNTIL_TAG]},
-            "Null": {format!("aws:ResourceTag/{BUILD_TAG}"): "false"},
+            "ForAllValues:StringEquals": {"aws:TagKeys": [AWS_NAME_TAG, UNTIL]},
+            "Null": {format!("aws:ResourceTag/{BUILD}"): "false"},
         });
         self.allow("MarkAsFinished", &["ec2:DeleteTags"], both.clone(), Some(finish));
         if table.replace {
@@ -238,7 +238,7 @@ fn is_marked() -> Value {
 
 /// It was made by dsimg, and may be finished.
 fn is_own() -> Value {
-    json!({"Null": {format!("aws:ResourceTag/{BUILD_TAG}"): "false"}})
+    json!({"Null": {format!("aws:ResourceTag/{BUILD}"): "false"}})
 }
 
 #[cfg(test)]

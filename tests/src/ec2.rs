@@ -122,11 +122,18 @@ impl Drop for Rig {
     }
 }
 
-/// It lives until its rig ends.
+/// It is powered off with the value; what is left of it goes with its rig.
 #[derive(Debug)]
 pub struct Instance {
     pub login: Login,
     _folder: tempfile::TempDir,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // The connection may end before the answer.
+        let _ended = self.login.ssh("sudo systemctl poweroff --force");
+    }
 }
 
 /// The AMI of a manifest that names one, and its snapshot.

@@ -132,15 +132,16 @@ fn download(rig: &Rig, snapshot: &str, disk: &Path) {
     assert!(found.as_ref().is_ok_and(|status| status.success()), "{program}: {found:?}; `cargo install coldsnap`");
 }
 
-/// What was never put reads as garbage on an encrypted volume: some of it into each 32 KiB.
+/// What was never put reads as garbage on an encrypted volume. Holes are filled whole: a file of many small pieces takes
+/// minutes to remove where the file system discards each of them.
 fn fill_holes(disk: &Path) {
     let program = "import os, sys\n\
         disk = os.open(sys.argv[1], os.O_RDWR)\n\
-        end, at = os.fstat(disk).st_size, 0\n\
+        end, at, garbage = os.fstat(disk).st_size, 0, os.urandom(1 << 20)\n\
         while at < end:\n    \
             try: data = os.lseek(disk, at, os.SEEK_DATA)\n    \
             except OSError: data = end\n    \
-            for hole in range(at, data, 32768): os.pwrite(disk, os.urandom(min(4096, data - hole)), hole)\n    \
+            for hole in range(at, data, 1 << 20): os.pwrite(disk, garbage[:data - hole], hole)\n    \
             at = os.lseek(disk, data, os.SEEK_HOLE) if data < end else end\n";
     run(Command::new("python3").args(["-c", program]).arg(disk)).expect_success();
 }

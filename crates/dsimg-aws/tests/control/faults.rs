@@ -111,23 +111,29 @@ async fn what_is_just_made_may_be_unknown_for_a_moment() {
 async fn throttled_calls_are_survived() {
     let runs = std::env::var("DSIMG_THROTTLED_RUNS").ok().and_then(|text| text.parse().ok());
     let (runs, rate) = runs.map_or((5, 0.2), |runs: usize| (runs, 0.5));
-    rig::reset();
-    rig::fault("*", "throttle", json!({"rate": rate, "seed": 1, "count": null}));
     let began = std::time::Instant::now();
-    let builds = futures_util::stream::iter((0..runs).map(throttled)).buffer_unordered(BESIDE_EACH_OTHER);
-    let failed: Vec<_> = builds.filter_map(async |failure| failure).collect().await;
-    let seconds = began.elapsed().as_secs();
+    let mut calls = 0;
+    let numbers: Vec<_> = (0..runs).collect();
+    // In accounts of their own: where thousands of dead instances are listed, the rig is what takes the time.
+    for some in numbers.chunks(BESIDE_EACH_OTHER) {
+        rig::reset();
+        rig::fault("*", "throttle", json!({"rate": rate, "seed": some[0], "count": null}));
+        let builds = futures_util::stream::iter(some.iter().copied().map(throttled)).buffer_unordered(some.len());
+        let failed: Vec<_> = builds.filter_map(async |failure| failure).collect().await;
+        assert!(failed.is_empty(), "{} of {} failed, such as: {}", failed.len(), some.len(), failed[0]);
+        let alive = rig::alive();
+        assert_eq!(alive.keys().collect::<Vec<_>>(), ["images", "snapshots"]);
+        assert_eq!((alive["images"].len(), alive["snapshots"].len()), (some.len(), some.len()));
+        calls += rig::answered();
+        eprintln!("{} of {runs} throttled builds in {} s", some[some.len() - 1] + 1, began.elapsed().as_secs());
+    }
     // Two of the calls of each build are its guest's.
-    let calls = rig::answered() as f64 / runs as f64;
-    eprintln!("{runs} throttled builds in {seconds} s, {calls:.1} answered calls each");
-    assert!(failed.is_empty(), "{} failed, such as: {}", failed.len(), failed[0]);
+    let calls = calls as f64 / runs as f64;
+    eprintln!("{calls:.1} answered calls each");
     assert!(calls <= 60.0);
-    let alive = rig::alive();
-    assert_eq!(alive.keys().collect::<Vec<_>>(), ["images", "snapshots"]);
-    assert_eq!((alive["images"].len(), alive["snapshots"].len()), (runs, runs));
 }
 
-const BESIDE_EACH_OTHER: usize = 100;
+const BESIDE_EACH_OTHER: usize = 50;
 
 /// Why it failed, if it did.
 async fn throttled(number: usize) -> Option<String> {

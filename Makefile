@@ -7,7 +7,7 @@ TEST_CACHE := $(or $(DSIMG_TEST_CACHE),/var/tmp/dsimg-tests)
 # The provisioners' tests mount and chroot.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help quickstart build test test-team test-endurance test-aws lint host-packages host-packages-test bench deny
+.PHONY: help quickstart build test test-team test-endurance test-aws test-aws-every-fault test-aws-machines lint host-packages host-packages-test bench deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -23,8 +23,8 @@ build: ## the release binary, target/release/dsimg
 test: host-packages-test lint ## everything: format, lints, unit, snapshot and fake tests, real boots
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --exclude dsimg-tests --exclude dsimg-aws
-	$(CARGO) test --locked -p dsimg-aws --lib
 	$(CARGO) test --locked -p dsimg-manifest --test sbom -- --ignored
+	$(MAKE) test-aws
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
 	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh
 
@@ -36,9 +36,17 @@ test-endurance: host-packages-test ## builds killed at 200 moments, a cache with
 	$(CARGO) build --locked -p dsimg
 	$(CARGO) test --locked -p dsimg-tests --test endurance -- --ignored --nocapture --test-threads=1
 
-test-aws: host-packages-test ## AWS builders and publishers against the EC2 rig, faults at every call
+test-aws: host-packages-test ## AWS builders and publishers against the EC2 rig, a fault at each call; part of `test`
 	tests/ec2/test.sh fast
 	$(CARGO) test --locked -p dsimg-aws
+
+test-aws-every-fault: host-packages-test ## the same with every fault at every call, and 1,000 throttled builds; an hour
+	DSIMG_EVERY_FAULT=yes DSIMG_THROTTLED_RUNS=1000 $(CARGO) test --locked -p dsimg-aws
+
+test-aws-machines: host-packages-test ## the quickstart as an AMI, from an instance and from the disk, booted (needs coldsnap)
+	$(CARGO) build --locked -p dsimg
+	$(CARGO) test --locked -p dsimg-aws --test machine -- --ignored --nocapture
+	$(CARGO) test --locked -p dsimg-tests --test aws -- --ignored --nocapture --test-threads=1
 
 lint: ## format and lints
 	$(CARGO) fmt --all --check

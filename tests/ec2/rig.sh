@@ -5,6 +5,7 @@
 #   tests/ec2/rig.sh status              which are running
 #   tests/ec2/rig.sh stop [PORT]         ends one, or all
 #   tests/ec2/rig.sh import NAME FILE    a disk image as a public AMI of the rig that AWS_ENDPOINT_URL names
+#   tests/ec2/rig.sh run AMI KEY.pub     an instance of an AMI that lets this key in; its id and address
 #
 # Options of `start`: --port N, --with-parent[=PID] (ends with that process, else with the one that started this),
 # --foreground, and those of `rig.sh help`.
@@ -119,5 +120,6 @@ case ${1:-help} in
     status) running | while read -r port pid; do echo "http://127.0.0.1:$port, process $pid"; done ;;
     venv) make_venv; echo "$python" ;;
     import) exec "$python" "$here/rig/import_image.py" "${@:2}" ;;
+    run) NO_PROXY=127.0.0.1 exec "$python" "$here/rig/run_instance.py" "${@:2}" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ -x $python ]] && cd "$here" && "$python" -m rig --help ;;
 esac

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::command::{Outcome, run, wait_for};
+use crate::login::{Login, make_key};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
@@ -18,7 +19,7 @@ pub enum Firmware {
 pub struct Booted {
     qemu: Child,
     folder: tempfile::TempDir,
-    port: u16,
+    login: Login,
 }
 
 /// The login that the seed asks for.
@@ -35,19 +36,25 @@ impl Booted {
     #[must_use]
     pub fn start(image: &Path, firmware: Firmware, disk: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("dsimg-booted").tempdir_in("/var/tmp").expect("a folder");
-        make_key(folder.path());
+        let key = make_key(folder.path());
         make_seed(folder.path());
         make_overlay(image, &folder.path().join("disk.qcow2"), disk);
         let port = free_port();
         let qemu = start_qemu(folder.path(), firmware, port);
-        let mut booted = Self { qemu, folder, port };
+        let login = Login { user: USER, address: "127.0.0.1".to_owned(), port, key };
+        let mut booted = Self { qemu, folder, login };
         booted.wait_for_login();
         booted
     }
 
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
     /// Runs a command as the user, by ssh.
     pub fn ssh(&self, command: &str) -> Outcome {
-        run(&mut self.ssh_command(command))
+        self.login.ssh(command)
     }
 
     /// stdout of a command that must succeed.
@@ -56,17 +63,7 @@ impl Booted {
     /// The command fails.
     #[must_use]
     pub fn read(&self, command: &str) -> String {
-        self.ssh(command).expect_success().stdout
-    }
-
-    fn ssh_command(&self, command: &str) -> Command {
-        let mut ssh = Command::new("ssh");
-        let key = self.folder.path().join("key");
-        ssh.arg("-i").arg(key).args(["-p", &self.port.to_string(), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
-        // The image makes its own host key at this very boot; nobody can know it before.
-        ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
-        ssh.arg(format!("{USER}@127.0.0.1")).arg(command).stdin(Stdio::null());
-        ssh
+        self.login.read(command)
     }
 
     fn wait_for_login(&mut self) {
@@ -103,13 +100,6 @@ impl Drop for Booted {
             eprintln!("QEMU could not be ended: {error}");
         }
     }
-}
-
-fn make_key(folder: &Path) {
-    let key = folder.join("key");
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
-    run(&mut command).expect_success();
 }
 
 fn make_seed(folder: &Path) {

@@ -18,13 +18,22 @@ pub type Tree = BTreeMap<String, String>;
 #[must_use]
 pub fn read_tree(image: &Path) -> Tree {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-    let (raw, root) = (folder.path().join("disk.raw"), folder.path().join("root"));
-    std::fs::create_dir(&root).expect("the folder is ours");
+    let raw = folder.path().join("disk.raw");
     run(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(image).arg(&raw)).expect_success();
-    // e2fsprogs opens a part of a file by this.
-    let device = format!("{}?offset={}", raw.display(), offset_of_root(&raw));
+    read_raw_tree(&raw)
+}
+
+/// The same of a raw disk.
+///
+/// # Panics
+/// It can't be read.
+#[must_use]
+pub fn read_raw_tree(disk: &Path) -> Tree {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).expect("the folder is ours");
     let dump = format!("rdump / {}", root.display());
-    run(Command::new("debugfs").args(["-R", &dump, &device])).expect_success();
+    run(Command::new("debugfs").args(["-R", &dump, &root_of(disk)])).expect_success();
     let found =
         run(Command::new("find").current_dir(&root).args([".", "-mindepth", "1", "-printf", "%P\\t%y %m %l\\n"]));
     let sums = "find . -type f -print0 | xargs -0 sha256sum";
@@ -39,6 +48,19 @@ pub fn read_tree(image: &Path) -> Tree {
 
 fn lines(text: &str, border: char) -> impl Iterator<Item = (String, String)> {
     text.lines().filter_map(move |line| line.split_once(border)).map(|(a, b)| (a.to_owned(), b.to_owned()))
+}
+
+/// `e2fsck` has nothing to say against a raw disk's root file system.
+///
+/// # Panics
+/// It has.
+pub fn assert_clean(disk: &Path) {
+    run(Command::new("e2fsck").args(["-f", "-n", &root_of(disk)])).expect_success();
+}
+
+/// As e2fsprogs open a part of a file.
+fn root_of(disk: &Path) -> String {
+    format!("{}?offset={}", disk.display(), offset_of_root(disk))
 }
 
 /// In bytes.

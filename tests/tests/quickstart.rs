@@ -1,10 +1,9 @@
 //! The first ten minutes: `templates/quickstart.toml` is built, and its image does what it says, on BIOS and UEFI.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dsimg_tests::{Booted, Firmware, build_image, cache_folder, dsimg, repository, run};
+use dsimg_tests::{Booted, Firmware, assert_packages, build_image, cache_folder, dsimg, repository, run};
 use serde_json::Value;
 
 /// Built once for all tests of this file, and from the sources as they are now.
@@ -33,7 +32,7 @@ fn the_image_boots_from_bios_and_is_what_the_manifest_says() {
     machine.wait_for_first_boot();
     languages_work(&machine);
     root_has_grown(&machine);
-    packages_are_those_of_the_manifest(&machine);
+    assert_packages(machine.login(), &manifest());
     nothing_of_the_build_is_left(&machine);
 }
 
@@ -146,33 +145,6 @@ fn languages_work(machine: &Booted) {
 fn root_has_grown(machine: &Booted) {
     let bytes: u64 = machine.read("df --output=size -B1 / | tail -n 1").trim().parse().expect("df prints a number");
     assert!(bytes > 12 << 30, "root has {bytes} bytes on a disk of 14 GiB");
-}
-
-/// No entry more, none less.
-fn packages_are_those_of_the_manifest(machine: &Booted) {
-    let debs = machine.read("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\\n'");
-    let debs: BTreeSet<_> =
-        debs.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect();
-    assert_eq!(recorded("deb", &["name", "version", "architecture"]), debs);
-
-    // The environment's own word, by the standard library.
-    let script = "import importlib.metadata as m, re\n\
-                  for d in m.distributions():\n    \
-                  print(re.sub(r'[-_.]+', '-', d.metadata['Name']).lower(), d.version)\n";
-    let python = machine.read(&format!("/opt/ds/bin/python - <<'EOF'\n{script}EOF\n"));
-    let python: BTreeSet<_> = python.lines().map(str::to_owned).collect();
-    assert!(python.iter().any(|line| line.starts_with("numpy ")), "{python:?}");
-    assert_eq!(recorded("pypi", &["name", "version"]), python);
-}
-
-fn recorded(ecosystem: &str, fields: &[&str]) -> BTreeSet<String> {
-    let manifest = manifest();
-    let packages = manifest["packages"].as_array().expect("packages are a list");
-    let of_ecosystem = packages.iter().filter(|package| package["ecosystem"] == ecosystem);
-    let line = |package: &Value| {
-        fields.iter().map(|field| package[field].as_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
-    };
-    of_ecosystem.map(line).collect()
 }
 
 /// What hygiene promises, seen from inside a fresh boot.

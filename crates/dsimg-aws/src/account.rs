@@ -56,11 +56,19 @@ impl Account {
         Self {
             region: account.region.clone(),
             profile: account.profile.clone(),
-            ec2: aws_sdk_ec2::Client::from_conf(control_config(&config)),
+            ec2: aws_sdk_ec2::Client::from_conf(
+                aws_sdk_ec2::config::Builder::from(&config).retry_partition(own_repeats()).build(),
+            ),
             ebs: aws_sdk_ebs::Client::from_conf(block_config(&config)),
-            kms: aws_sdk_kms::Client::new(&config),
-            ssm: aws_sdk_ssm::Client::new(&config),
-            sts: aws_sdk_sts::Client::new(&config),
+            kms: aws_sdk_kms::Client::from_conf(
+                aws_sdk_kms::config::Builder::from(&config).retry_partition(own_repeats()).build(),
+            ),
+            ssm: aws_sdk_ssm::Client::from_conf(
+                aws_sdk_ssm::config::Builder::from(&config).retry_partition(own_repeats()).build(),
+            ),
+            sts: aws_sdk_sts::Client::from_conf(
+                aws_sdk_sts::config::Builder::from(&config).retry_partition(own_repeats()).build(),
+            ),
             config,
         }
     }
@@ -68,9 +76,8 @@ impl Account {
 
 /// The SDK lets all clients of a process share one store of repeats, which several builds at a time would use up while
 /// AWS is busy. How often each call is repeated is limited anyway.
-fn control_config(config: &SdkConfig) -> aws_sdk_ec2::Config {
-    let partition = RetryPartition::custom("dsimg").token_bucket(TokenBucket::unlimited()).build();
-    aws_sdk_ec2::config::Builder::from(config).retry_partition(partition).build()
+fn own_repeats() -> RetryPartition {
+    RetryPartition::custom("dsimg").token_bucket(TokenBucket::unlimited()).build()
 }
 
 /// From outside AWS, some puts of blocks connect and are never answered (awslabs/coldsnap#437). They are tried again

@@ -23,6 +23,7 @@ use crate::account::Account;
 use crate::custody::{Custody, resource};
 use crate::tags::{self, SHA256};
 
+pub(crate) use find::wait_until_available;
 pub(crate) use register::register;
 
 /// What an AMI is called, and what is to become of it.
@@ -95,19 +96,11 @@ pub(crate) async fn find_made(job: &AmiJob<'_>, custody: &Custody<'_>) -> Result
     Ok(found)
 }
 
-/// # Errors
-/// It fails, goes away or takes too long, or the build is cancelled.
-#[allow(dead_code, reason = "for the builder on EC2")]
-pub(crate) async fn wait_until_available(account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
-    find::wait_until_available(account, id, run).await
-}
-
 /// Copies an available AMI to the other regions, tags and shares it, sets deprecation and protection, takes the
 /// older one of its name away, and moves the parameter last.
 ///
 /// # Errors
 /// Not all was done; called again, it goes on.
-#[allow(dead_code, reason = "for the builder on EC2")]
 pub(crate) async fn distribute(job: &AmiJob<'_>, id: &str, run: &RunContext) -> Result<Vec<Ami>, MachineError> {
     distribute_in(job, id, &Custody::of_ledger(run)).await
 }

@@ -16,10 +16,10 @@ use dsimg_machine::{AwsKind, MachineError, RunContext, SavedMachine};
 
 use crate::account::Account;
 use crate::ami::wait_until_available;
+use crate::custody::{is_gone, will_make};
 use crate::failure::{code, explain};
 use crate::image::{Taken, create, finish};
 use crate::machine::AwsMachine;
-use crate::marks::{is_gone, will_make};
 use crate::pace::in_time;
 use crate::remove::remove;
 use crate::source::SourceImage;

@@ -18,7 +18,6 @@ pub(crate) fn resource(account: &Account, what: AwsKind, name: &str) -> Resource
 }
 
 impl<'a> Custody<'a> {
-    #[allow(dead_code, reason = "for the builder on EC2")]
     pub(crate) fn of_ledger(run: &'a RunContext) -> Self {
         Self { run, kept: None }
     }
@@ -61,5 +60,20 @@ impl<'a> Custody<'a> {
     fn strike(&self, resource: &Resource) -> Result<(), MachineError> {
         let ledger = &self.run.ledger;
         ledger.is_gone(resource.clone()).map_err(|source| MachineError::file("cannot write", ledger.path(), source))
+    }
+}
+
+/// A line in the ledger; on disk when this returns, and the thing may be made then.
+///
+/// # Errors
+/// The ledger can't be written.
+pub(crate) fn will_make(account: &Account, what: AwsKind, name: &str, run: &RunContext) -> Result<(), MachineError> {
+    write_line(&run.ledger, resource(account, what, name))
+}
+
+/// A line that can't be written costs a look of the next run, and no more.
+pub(crate) fn is_gone(account: &Account, what: AwsKind, name: &str, run: &RunContext) {
+    if let Err(error) = run.ledger.is_gone(resource(account, what, name)) {
+        run.debug(format!("cannot strike {name} from {}: {error}", run.ledger.path().display()));
     }
 }

@@ -4,6 +4,8 @@ left=$(($1 - $(date +%s)))
 [ "$left" -le "$2" ] || left=$2
 [ "$left" -ge 60 ] || left=60
 # Not `shutdown +N`: the login manager that counts for it does not run yet.
-# Not waited for: the timer starts after this very boot stage.
-systemd-run --no-block --unit=dsimg-time-limit --on-active="${left}s" systemctl poweroff --force >/dev/null 2>&1 && exit
+# Without the dependencies that timers have by default: they would make it wait for this very boot stage, which waits for
+# the command, whatever `--no-block` says.
+systemd-run --no-block --unit=dsimg-time-limit --timer-property=DefaultDependencies=no --on-active="${left}s" \
+    systemctl poweroff --force >/dev/null 2>&1 && exit
 (sleep "$left" && poweroff -f) </dev/null >/dev/null 2>&1 &

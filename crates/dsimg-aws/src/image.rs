@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use aws_sdk_ec2::types::{AttributeValue, BootModeOverrideValues, Image, ImdsSupportValues, ResourceType, Tag};
+use aws_sdk_ec2::types::{AttributeValue, BootModeOverrideValues, Image, ImdsSupportValues, ResourceType};
 use tokio_util::sync::CancellationToken;
 
-use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{Ami, AwsKind, MachineError, RunContext};
 use dsimg_plan::Plan;
 use dsimg_template::template::aws::{AwsEbsTable, BootMode};
 
 use crate::account::Account;
 use crate::ami::{self, AmiJob};
+use crate::custody::{is_gone, will_make};
 use crate::failure::{code, explain, may_be_done};
-use crate::marks::{Marks, UNTIL_TAG, is_gone, will_make};
-use crate::pace::{Pace, in_time, unless_cancelled};
+use crate::marks::Marks;
+use crate::pace::{Pace, in_time, until_cancelled};
 use crate::place::filter;
 use crate::remove::{remove, tagged};
 use crate::tags;
@@ -36,7 +36,7 @@ pub(crate) fn job<'a>(
     tags.entry("Name".to_owned()).or_insert_with(|| name.clone());
     tags.insert(tags::IMAGE.to_owned(), plan.image.name.clone());
     tags.insert(tags::VERSION.to_owned(), plan.image.version.clone());
-    let tags = marks.for_image(&name, &tags).lasting();
+    let tags = tags::lasting(&marks.for_image(&name, &tags).tags);
     let description = table.ami.description.clone().or_else(|| plan.image.summary.clone());
     AmiJob { account, table: &table.ami, name, description, tags, source: Some(source.id.clone()) }
 }
@@ -93,7 +93,7 @@ async fn make_whole(
 ) -> Result<String, MachineError> {
     let account = taken.account;
     let made = create(taken, (&marks.name, job.description.as_deref()), marks, boot_mode, run);
-    let id = unless_cancelled(&run.hurry, made).await?;
+    let id = until_cancelled(&run.hurry, made).await??;
     let image = ami::wait_until_available(account, &id, run).await?;
     if job.table.require_imds_v2 {
         require_imds_v2(account, &image).await?;
@@ -153,10 +153,7 @@ async fn find(account: &Account, name: &str, run: &RunContext) -> Result<Option<
         let request = account.ec2.describe_images().owners("self").filters(tagged(name)).filters(filter("name", name));
         let found =
             request.send().await.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
-        let own = found.images().iter().find(|image| {
-            let is_own = |tag: &Tag| tag.key() == Some(crate::marks::BUILD_TAG) && tag.value() == Some(&run.build_id);
-            image.tags().iter().any(is_own)
-        });
+        let own = found.images().iter().find(|image| tags::of(image.tags(), tags::BUILD) == Some(&run.build_id));
         if let Some(id) = own.and_then(Image::image_id) {
             return Ok(Some(id.to_owned()));
         }
@@ -184,8 +181,7 @@ async fn require_imds_v2(account: &Account, image: &Image) -> Result<(), Machine
 pub(crate) async fn finish(account: &Account, id: &str, image: &Image) -> Result<(), MachineError> {
     let snapshots = image.block_device_mappings().iter().filter_map(|device| device.ebs()?.snapshot_id());
     let all = std::iter::once(id).chain(snapshots).map(str::to_owned).collect();
-    let tags = [AWS_NAME_TAG, UNTIL_TAG].map(|key| Tag::builder().key(key).build()).to_vec();
-    let done = account.ec2.delete_tags().set_resources(Some(all)).set_tags(Some(tags)).send().await;
+    let done = account.ec2.delete_tags().set_resources(Some(all)).set_tags(Some(tags::passing())).send().await;
     done.map_err(|error| explain(&format!("mark {id} as finished"), account, error))?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use dsimg_template::template::aws::AwsAccount;
 use crate::account::Account;
 use crate::checkpoint::CHECKPOINT_TAG;
 use crate::failure::{code, explain};
-use crate::marks::{BUILD_TAG, MADE_TAG, UNTIL_TAG};
+use crate::tags::{self, BUILD, MADE, UNTIL};
 
 /// A base gets a newer one meanwhile, and with it other keys.
 const WORTH_KEEPING: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
@@ -90,25 +90,25 @@ fn leftover(kind: AwsKind, id: Option<&str>, tags: &[Tag]) -> Option<Leftover> {
         kind,
         id: id?.to_owned(),
         name: (*tags.get(AWS_NAME_TAG)?).to_owned(),
-        build: tags.get(BUILD_TAG).map(|text| (*text).to_owned()),
-        made: time(MADE_TAG),
-        until: time(UNTIL_TAG),
+        build: tags.get(BUILD).map(|text| (*text).to_owned()),
+        made: time(MADE),
+        until: time(UNTIL),
         is_checkpoint: false,
     })
 }
 
 /// Of an AMI that is kept to start from again: it has lost the other tag.
 fn checkpoint(id: Option<&str>, tags: &[Tag]) -> Option<Leftover> {
-    let value = |key: &str| tags.iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value);
+    let value = |key| tags::of(tags, key);
     if value(AWS_NAME_TAG).is_some() {
         return None;
     }
-    let made: Option<Timestamp> = value(MADE_TAG).and_then(|text| text.parse().ok());
+    let made: Option<Timestamp> = value(MADE).and_then(|text| text.parse().ok());
     Some(Leftover {
         kind: AwsKind::Image,
         id: id?.to_owned(),
         name: value(CHECKPOINT_TAG)?.to_owned(),
-        build: value(BUILD_TAG).map(str::to_owned),
+        build: value(BUILD).map(str::to_owned),
         made,
         until: made.and_then(|made| made.checked_add(WORTH_KEEPING).ok()),
         is_checkpoint: true,
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     fn tags(until: &str) -> Vec<Tag> {
-        [(AWS_NAME_TAG, "dsimg-1-aws-1"), (BUILD_TAG, "1"), (UNTIL_TAG, until)]
+        [(AWS_NAME_TAG, "dsimg-1-aws-1"), (BUILD, "1"), (UNTIL, until)]
             .map(|(key, value)| Tag::builder().key(key).value(value).build())
             .to_vec()
     }

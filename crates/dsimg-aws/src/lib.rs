@@ -28,6 +28,7 @@ mod publisher;
 mod reach;
 mod reclaim;
 mod remove;
+mod request;
 mod source;
 mod start;
 mod tags;

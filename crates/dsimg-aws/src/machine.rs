@@ -33,7 +33,8 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(600);
 const HALT_LIMIT: Duration = Duration::from_secs(60);
 /// The kernel's last word.
 const HALTED: &str = "System halted";
-const BETWEEN_CONSOLES: Duration = Duration::from_secs(5);
+/// Between two tries of an instance that has another host key. sshd shuts out who comes and goes more often.
+const BETWEEN_KEYS: Duration = Duration::from_secs(5);
 
 /// An instance with all that was made for it.
 #[derive(Debug)]
@@ -69,11 +70,14 @@ impl Machine for AwsMachine {
             let NotReady::Session(SessionError::HostKey { got, .. }) = &not_ready else {
                 return Err(self.explain(not_ready).await);
             };
-            let Some(printed) = self.printed_host_key(got, limit.saturating_sub(begun.elapsed())).await? else {
+            // An sshd that starts before cloud-init has another key for a while.
+            if !self.take_printed_host_key(got).await && begun.elapsed() + BETWEEN_KEYS > limit {
                 return Err(self.explain(not_ready).await);
-            };
-            self.run.info("the AMI makes its own host key; it is the one that the instance's console shows");
-            *self.host_key.lock().unwrap_or_else(PoisonError::into_inner) = printed;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BETWEEN_KEYS) => {}
+                () = self.run.cancel.cancelled() => return Err(MachineError::Cancelled),
+            }
         }
     }
 
@@ -156,23 +160,14 @@ impl AwsMachine {
         }
     }
 
-    /// The key of this fingerprint as the instance printed it on its console, which only AWS and the instance can write.
-    /// A key that is not there is never taken.
-    async fn printed_host_key(&self, fingerprint: &str, limit: Duration) -> Result<Option<HostKey>, MachineError> {
-        let begun = Instant::now();
-        loop {
-            self.console.refresh(&self.account, &self.running.id).await;
-            if let Some(key) = self.console.host_key(fingerprint) {
-                return Ok(Some(key));
-            }
-            if begun.elapsed() > limit || self.watch.trouble(&self.run).await.is_some() {
-                return Ok(None);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(BETWEEN_CONSOLES) => {}
-                () = self.run.cancel.cancelled() => return Err(MachineError::Cancelled),
-            }
-        }
+    /// From now on the key of this fingerprint, if the instance printed it on its console, which only AWS and the
+    /// instance can write. Another one is never taken.
+    async fn take_printed_host_key(&self, fingerprint: &str) -> bool {
+        self.console.refresh(&self.account, &self.running.id).await;
+        let Some(key) = self.console.host_key(fingerprint) else { return false };
+        self.run.info("the AMI makes its own host key; it is the one that the instance's console shows");
+        *self.host_key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        true
     }
 
     async fn stop_at_power_off(&self) -> Result<(), MachineError> {

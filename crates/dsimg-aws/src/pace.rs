@@ -1,4 +1,4 @@
-//! Looks at AWS again and again: soon at first, then seldom, and not for ever.
+//! Waits: looked at soon at first, then seldom, and not for ever; and never past a cancel.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use dsimg_machine::MachineError;
 
 const FIRST: Duration = Duration::from_millis(250);
+/// Each look is a call, and what takes an hour is not worth hundreds.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// The pauses of one wait.
 #[derive(Debug)]
@@ -15,13 +17,15 @@ pub(crate) struct Pace {
     begun: Instant,
     limit: Duration,
     pause: Duration,
-    longest: Duration,
 }
 
 impl Pace {
-    /// For what takes seconds.
     pub(crate) fn within(limit: Duration) -> Self {
-        Self { begun: Instant::now(), limit, pause: FIRST, longest: Duration::from_secs(5) }
+        Self { begun: Instant::now(), limit, pause: FIRST }
+    }
+
+    pub(crate) fn passed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Waits for the next look; `false`: the limit has passed.
@@ -29,16 +33,13 @@ impl Pace {
     /// # Errors
     /// It is cancelled.
     pub(crate) async fn next(&mut self, cancel: &CancellationToken) -> Result<bool, MachineError> {
-        let left = self.limit.saturating_sub(self.begun.elapsed());
+        let left = self.limit.saturating_sub(self.passed());
         if left.is_zero() {
             return Ok(false);
         }
-        let pause = self.pause.min(left);
-        self.pause = self.pause.mul_f64(1.6).min(self.longest);
-        tokio::select! {
-            () = sleep(pause) => Ok(true),
-            () = cancel.cancelled() => Err(MachineError::Cancelled),
-        }
+        until_cancelled(cancel, sleep(self.pause.min(left))).await?;
+        self.pause = self.pause.mul_f64(1.5).min(LONGEST);
+        Ok(true)
     }
 
     pub(crate) fn seconds(&self) -> u64 {
@@ -46,18 +47,18 @@ impl Pace {
     }
 }
 
-/// A call that is not waited for when the build is cancelled. What it makes is in the ledger.
+/// Work that is dropped when the build is cancelled. What it makes on AWS is in the ledger.
 ///
 /// # Errors
-/// The call's own, or the cancel.
-pub(crate) async fn unless_cancelled<T>(
+/// It is cancelled.
+pub(crate) async fn until_cancelled<T>(
     cancel: &CancellationToken,
-    call: impl Future<Output = Result<T, MachineError>>,
+    work: impl Future<Output = T>,
 ) -> Result<T, MachineError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(MachineError::Cancelled),
-        result = call => result,
+        done = work => Ok(done),
     }
 }
 

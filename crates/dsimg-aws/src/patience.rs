@@ -1,4 +1,4 @@
-//! How calls are asked, waited for and repeated: with limits, and never past a cancel.
+//! How calls are asked and repeated: with limits, and never past a cancel.
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,10 +8,13 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use tokio::time::sleep;
+
 use dsimg_machine::{MachineError, RunContext};
 
 use crate::account::Account;
 use crate::failure::{code, explain, is_throttled};
+use crate::pace::until_cancelled;
 
 /// What was made a moment ago may be unknown to AWS's other machines for so long.
 pub(crate) const NOT_SEEN_YET: Duration = Duration::from_secs(120);
@@ -31,17 +34,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    until_cancelled(run, call).await?.map_err(|error| explain(action, account, error))
-}
-
-/// # Errors
-/// The build is cancelled.
-pub(crate) async fn until_cancelled<T>(run: &RunContext, work: impl Future<Output = T>) -> Result<T, MachineError> {
-    tokio::select! {
-        biased;
-        () = run.cancel.cancelled() => Err(MachineError::Cancelled),
-        done = work => Ok(done),
-    }
+    until_cancelled(&run.cancel, call).await?.map_err(|error| explain(action, account, error))
 }
 
 /// What to do after a call that the SDK does not repeat.
@@ -91,7 +84,7 @@ where
 {
     let began = Instant::now();
     for tries in 0.. {
-        let error = match until_cancelled(run, call()).await? {
+        let error = match until_cancelled(&run.cancel, call()).await? {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -105,7 +98,7 @@ where
             return Err(explain(action, account, error));
         }
         run.debug(format!("{}; it is tried again", explain(action, account, error)));
-        pause(run, back_off(tries)).await?;
+        until_cancelled(&run.cancel, sleep(back_off(tries))).await?;
     }
     unreachable!("the loop ends by itself only")
 }
@@ -120,45 +113,6 @@ pub(crate) fn back_off(tries: u32) -> Duration {
 fn by_chance() -> f64 {
     let number = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(number >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
-}
-
-/// # Errors
-/// The build is cancelled.
-pub(crate) async fn pause(run: &RunContext, time: Duration) -> Result<(), MachineError> {
-    until_cancelled(run, tokio::time::sleep(time)).await
-}
-
-/// Looks again and again, first often and then seldom.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    began: Instant,
-    limit: Duration,
-    pause: Duration,
-}
-
-impl Watch {
-    const FIRST: Duration = Duration::from_millis(200);
-
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self { began: Instant::now(), limit, pause: Self::FIRST }
-    }
-
-    pub(crate) fn passed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Whether there is time for another look; waits for it.
-    ///
-    /// # Errors
-    /// The build is cancelled.
-    pub(crate) async fn another_look(&mut self, run: &RunContext) -> Result<bool, MachineError> {
-        if self.passed() >= self.limit {
-            return Ok(false);
-        }
-        pause(run, self.pause).await?;
-        self.pause = LONGEST_PAUSE.min(self.pause.mul_f64(1.5));
-        Ok(true)
-    }
 }
 
 #[cfg(test)]

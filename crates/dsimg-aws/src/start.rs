@@ -11,10 +11,11 @@ use dsimg_plan::Plan;
 
 use crate::access::Access;
 use crate::account::Account;
+use crate::custody::{is_gone, will_make};
 use crate::door::Door;
 use crate::launch::{Launch, Running};
-use crate::marks::{Marks, is_gone, will_make};
-use crate::pace::{in_time, unless_cancelled};
+use crate::marks::Marks;
+use crate::pace::{in_time, until_cancelled};
 use crate::prepared::Prepared;
 use crate::remove;
 use crate::user_data::{Login, Told};
@@ -67,11 +68,11 @@ async fn make(
 ) -> Result<Running, MachineError> {
     let (account, table) = (&prepared.account, &prepared.table);
     let user_data = user_data(prepared, access, plan)?;
-    unless_cancelled(&run.hurry, access.import(account, marks)).await?;
+    until_cancelled(&run.hurry, access.import(account, marks)).await??;
     check_cancel(run)?;
     let vpc = &prepared.attempts[0].place.vpc;
     let opened = prepared.door.open(account, (vpc, table.reach.ssh_port), marks, run);
-    let groups = unless_cancelled(&run.hurry, opened).await?;
+    let groups = until_cancelled(&run.hurry, opened).await??;
     check_cancel(run)?;
     let launch = Launch {
         account,

@@ -52,19 +52,35 @@ pub(crate) fn with(tags: &Tags, key: &str, value: &str) -> Tags {
 
 /// The tags of something that is not finished; `name` is what the ledger calls it.
 pub(crate) fn temporary(lasting: &Tags, name: &str, run: &RunContext) -> Tags {
-    let now = Timestamp::now().round(jiff::Unit::Second).unwrap_or(Timestamp::UNIX_EPOCH);
+    temporary_for(MAY_BE_NEEDED, lasting, name, run)
+}
+
+/// The same of what a living build needs for this long at most.
+pub(crate) fn temporary_for(time: SignedDuration, lasting: &Tags, name: &str, run: &RunContext) -> Tags {
+    let now = Timestamp::now();
     let own = [
         (AWS_NAME_TAG, name.to_owned()),
         (BUILD, run.build_id.clone()),
-        (MADE, now.to_string()),
-        (UNTIL, now.saturating_add(MAY_BE_NEEDED).unwrap_or(Timestamp::MAX).to_string()),
+        (MADE, whole_seconds(now)),
+        (UNTIL, whole_seconds(now.saturating_add(time).unwrap_or(Timestamp::MAX))),
     ];
     lasting.clone().into_iter().chain(own.map(|(key, value)| (key.to_owned(), value))).collect()
 }
 
+fn whole_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
 /// What goes when it is finished.
+const PASSING: [&str; 2] = [AWS_NAME_TAG, UNTIL];
+
 pub(crate) fn passing() -> Vec<Tag> {
-    [AWS_NAME_TAG, UNTIL].map(|key| Tag::builder().key(key).build()).to_vec()
+    PASSING.map(|key| Tag::builder().key(key).build()).to_vec()
+}
+
+/// What stays when it is finished.
+pub(crate) fn lasting(tags: &Tags) -> Tags {
+    tags.iter().filter(|(key, _)| !PASSING.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 pub(crate) fn of<'a>(tags: &'a [Tag], key: &str) -> Option<&'a str> {

@@ -12,6 +12,8 @@ from .calls import Call
 # Kinds that replace or damage an answer, and kinds that change what the action does; see docs/ec2-rig.md.
 ANSWERS = ("throttle", "error", "error-after", "lost-request", "lost-reply", "delay", "hang", "not-found")
 EFFECTS = ("pending", "failed", "capacity", "interrupt")
+# Parameters that refer to nothing that is there.
+NO_REFERENCES = ("TagSpecification", "Tag.", "Filter.", "GroupName", "Name", "Description", "ClientToken")
 
 
 class BadFault(Exception):
@@ -132,5 +134,9 @@ class Faults:
             return left > 0
 
     def hidden_parameter(self, call: Call) -> str | None:
-        """Which not yet seen thing the call names, if any."""
-        return next((each for each in call.parameters.values() if each in self._hidden and self.hidden(each)), None)
+        """Which not yet seen thing the call names, if any.
+
+        Tags and names of other things may have the same text, and what a filter looks for is left out of the list.
+        """
+        named = (each for name, each in call.parameters.items() if not name.startswith(NO_REFERENCES))
+        return next((each for each in named if each in self._hidden and self.hidden(each)), None)

@@ -38,7 +38,10 @@ async fn earlier(
     let mut usable = None;
     for image in found {
         if matches!(image.state(), Some(ImageState::Available | ImageState::Pending)) {
-            usable = usable.or_else(|| Some(find::id(&image).to_owned()));
+            // A stand-in beside the one that took the name over comes first: it still has to go.
+            if usable.is_none() || image.name() != Some(&job.name) {
+                usable = Some(find::id(&image).to_owned());
+            }
         } else if tags::of(image.tags(), AWS_NAME_TAG).is_some() {
             custody.run.info(format!("the copy {} in {} failed and is made again", find::id(&image), account.region));
             super::remove(&image, account, custody).await?;

@@ -8,7 +8,8 @@ use dsimg_machine::{Event, MachineError, RunContext};
 
 use crate::account::Account;
 use crate::failure::{code, explain};
-use crate::patience::{NOT_SEEN_YET, Watch, ask, until_cancelled};
+use crate::pace::{Pace, until_cancelled};
+use crate::patience::{NOT_SEEN_YET, ask};
 use crate::upload::snapshot::{bytes, bytes_done, describe as describe_snapshots};
 
 /// A copy of some tens of gigabytes to the other end of the world takes its time.
@@ -35,7 +36,10 @@ pub(super) async fn own<'a>(
 }
 
 /// Waits as long as AWS is at work on it.
-pub(super) async fn wait_until_available(account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
+///
+/// # Errors
+/// It fails, goes away or takes too long, or the build is cancelled.
+pub(crate) async fn wait_until_available(account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
     let what = format!("{id} in {}", account.region);
     let waited = watch(&what, account, id, run).await;
     run.report(&Event::ProgressEnded { what });
@@ -43,16 +47,16 @@ pub(super) async fn wait_until_available(account: &Account, id: &str, run: &RunC
 }
 
 async fn watch(what: &str, account: &Account, id: &str, run: &RunContext) -> Result<Image, MachineError> {
-    let mut watch = Watch::new(LIMIT);
+    let mut pace = Pace::within(LIMIT);
     loop {
-        let image = look(account, id, watch.passed() < NOT_SEEN_YET, run).await?;
+        let image = look(account, id, pace.passed() < NOT_SEEN_YET, run).await?;
         let last = match image {
             Some(image) if image.state() == Some(&ImageState::Available) => return Ok(image),
             Some(image) if !is_under_way(&image) => return Err(gone_wrong(account, id, &image)),
             Some(image) => how_far(what, &image, account, run).await?,
             None => "not to be seen".to_owned(),
         };
-        if !watch.another_look(run).await? {
+        if !pace.next(&run.cancel).await? {
             return Err(MachineError::try_again(
                 format!("the AMI {id} in {} did not become available within four hours: it is {last}", account.region),
                 "run the same again: it goes on waiting",
@@ -78,7 +82,7 @@ async fn look(
     run: &RunContext,
 ) -> Result<Option<Image>, MachineError> {
     let call = account.ec2.describe_images().image_ids(id).include_disabled(true).send();
-    match until_cancelled(run, call).await? {
+    match until_cancelled(&run.cancel, call).await? {
         Ok(answer) => match answer.images().first() {
             None if !may_be_unseen => Err(vanished(account, id)),
             image => Ok(image.cloned()),

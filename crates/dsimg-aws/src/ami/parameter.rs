@@ -6,7 +6,8 @@ use dsimg_machine::{MachineError, RunContext};
 
 use crate::account::Account;
 use crate::failure::{code, explain};
-use crate::patience::{ask, until_cancelled};
+use crate::pace::until_cancelled;
+use crate::patience::ask;
 
 /// SSM looks whether there is such an AMI, and so do launch templates that resolve it.
 const KIND: &str = "aws:ec2:image";
@@ -14,7 +15,7 @@ const KIND: &str = "aws:ec2:image";
 /// Written only where it says something else.
 pub(super) async fn point(name: &str, id: &str, account: &Account, run: &RunContext) -> Result<(), MachineError> {
     let call = account.ssm.get_parameter().name(name).send();
-    let now = match until_cancelled(run, call).await? {
+    let now = match until_cancelled(&run.cancel, call).await? {
         Ok(answer) => answer.parameter().and_then(|parameter| parameter.value()).map(ToOwned::to_owned),
         Err(error) if code(&error) == Some("ParameterNotFound") => None,
         Err(error) => return Err(explain(&format!("read the parameter {name}"), account, error)),

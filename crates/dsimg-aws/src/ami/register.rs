@@ -8,7 +8,8 @@ use dsimg_machine::{MachineError, RunContext};
 use super::find;
 use crate::account::Account;
 use crate::failure::{code, explain, may_be_done};
-use crate::patience::{NOT_SEEN_YET, Watch, until_cancelled};
+use crate::pace::{Pace, until_cancelled};
+use crate::patience::NOT_SEEN_YET;
 
 /// Sends the call; whatever its answer, an AMI of this name with this root snapshot is the one that it made.
 ///
@@ -21,7 +22,7 @@ pub(crate) async fn register(
     account: &Account,
     run: &RunContext,
 ) -> Result<String, MachineError> {
-    let error = match until_cancelled(run, call.name(name).send()).await? {
+    let error = match until_cancelled(&run.cancel, call.name(name).send()).await? {
         Ok(answer) => match answer.image_id() {
             Some(id) => return Ok(id.to_owned()),
             None => return find_made(name, root_snapshot, account, run).await?.ok_or_else(|| unknown(name)),
@@ -42,13 +43,13 @@ async fn find_made(
     account: &Account,
     run: &RunContext,
 ) -> Result<Option<String>, MachineError> {
-    let mut watch = Watch::new(NOT_SEEN_YET / 4);
+    let mut pace = Pace::within(NOT_SEEN_YET / 4);
     loop {
         if let Some(image) = find::by_name(account, name, run).await? {
             let is_ours = find::snapshots(&image).first().is_some_and(|snapshot| snapshot == root_snapshot);
             return Ok(is_ours.then(|| find::id(&image).to_owned()));
         }
-        if !watch.another_look(run).await? {
+        if !pace.next(&run.cancel).await? {
             return Ok(None);
         }
     }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use aws_sdk_ec2::types::{Filter, Snapshot, SnapshotState};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use dsimg_machine::ledger::AWS_NAME_TAG;
@@ -37,6 +38,7 @@ struct Head {
     /// Version of this form; 1.
     format: u32,
     owner: String,
+    kept: Timestamp,
     volume_gib: u32,
     encryption: Encryption,
     /// Of all that follows.
@@ -70,7 +72,9 @@ impl Releases {
     ) -> Result<Option<Parent>, MachineError> {
         let known = self.known();
         let mut alive = self.look_up(&known, account, run).await?;
-        alive.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.start_time().map(|time| time.as_nanos())));
+        // By this host's own word: AWS's times may be the same for two that followed each other at once.
+        let kept = |snapshot: &Snapshot| known.get(snapshot.snapshot_id()?).map(|head| head.kept);
+        alive.sort_by_key(|snapshot| std::cmp::Reverse(kept(snapshot)));
         for snapshot in alive {
             let id = snapshot.snapshot_id().unwrap_or_default();
             let fits = tags::of(snapshot.tags(), tags::IMAGE) == Some(image)
@@ -140,6 +144,7 @@ impl Releases {
         let head = Head {
             format: 1,
             owner: self.owner.clone(),
+            kept: Timestamp::now(),
             volume_gib,
             encryption: encryption.clone(),
             sha256: Digest::of_bytes(&body),

@@ -20,7 +20,8 @@ use super::pace::{MOST, Pace};
 use super::sums::{BLOCK, Sum, Sums};
 use crate::account::Account;
 use crate::failure::explain;
-use crate::patience::{NOT_SEEN_YET, Verdict, back_off, until_cancelled, verdict};
+use crate::pace::until_cancelled;
+use crate::patience::{NOT_SEEN_YET, Verdict, back_off, verdict};
 
 /// A line that is down comes back, or somebody has to look at it.
 const NOTHING_GETS_THROUGH: Duration = Duration::from_secs(300);
@@ -67,7 +68,7 @@ impl Sender<'_> {
     pub(crate) async fn send(&self, journal: &mut Journal) -> Result<(Sums, Totals), MachineError> {
         let indexes = self.blocks.to_look_at();
         let progress = Progress::new(self.run, format!("upload to {}", self.account.region), indexes.len());
-        let sent = until_cancelled(self.run, self.send_all(&indexes, journal, progress)).await;
+        let sent = until_cancelled(&self.run.cancel, self.send_all(&indexes, journal, progress)).await;
         sent?
     }
 

@@ -14,7 +14,8 @@ use super::sums::{BLOCK, Sums};
 use crate::account::Account;
 use crate::encryption::Encryption;
 use crate::failure::{code, explain};
-use crate::patience::{NOT_SEEN_YET, Watch, ask, insist, until_cancelled};
+use crate::pace::{Pace, until_cancelled};
+use crate::patience::{NOT_SEEN_YET, ask, insist};
 use crate::tags::{self, Tags};
 
 /// AWS cancels an upload to which nothing was added for so long: time enough to start dsimg again.
@@ -110,7 +111,7 @@ pub(crate) async fn wait_until_completed(id: &str, account: &Account, run: &RunC
 }
 
 async fn watch(what: &str, id: &str, account: &Account, run: &RunContext) -> Result<(), MachineError> {
-    let mut watch = Watch::new(COMPLETION_LIMIT);
+    let mut pace = Pace::within(COMPLETION_LIMIT);
     let mut in_a_row = 0;
     let mut last = "nothing".to_owned();
     loop {
@@ -118,7 +119,7 @@ async fn watch(what: &str, id: &str, account: &Account, run: &RunContext) -> Res
         match snapshot.as_ref().and_then(Snapshot::state) {
             Some(SnapshotState::Completed) => in_a_row += 1,
             Some(SnapshotState::Error) => return Err(failed(id, snapshot.as_ref())),
-            None if watch.passed() > NOT_SEEN_YET => {
+            None if pace.passed() > NOT_SEEN_YET => {
                 return Err(MachineError::try_again(format!("the snapshot {id} is gone"), "run the same again"));
             }
             _ => in_a_row = 0,
@@ -136,7 +137,7 @@ async fn watch(what: &str, id: &str, account: &Account, run: &RunContext) -> Res
                 total: Some(bytes(snapshot)),
             });
         }
-        if !watch.another_look(run).await? {
+        if !pace.next(&run.cancel).await? {
             return Err(MachineError::try_again(
                 format!("the snapshot {id} was not completed within three hours; its progress was {last}"),
                 "run the same again: it goes on waiting, and nothing is uploaded twice",
@@ -169,7 +170,7 @@ fn failed(id: &str, snapshot: Option<&Snapshot>) -> MachineError {
 /// AWS does not answer, or the build is cancelled.
 pub(crate) async fn find(id: &str, account: &Account, run: &RunContext) -> Result<Option<Snapshot>, MachineError> {
     let call = account.ec2.describe_snapshots().snapshot_ids(id).send();
-    match until_cancelled(run, call).await? {
+    match until_cancelled(&run.cancel, call).await? {
         Ok(answer) => Ok(answer.snapshots().first().cloned()),
         Err(error) if code(&error) == Some("InvalidSnapshot.NotFound") => Ok(None),
         Err(error) => Err(explain("look at the snapshot", account, error)),

@@ -33,6 +33,28 @@ async fn a_build_that_is_killed_at_any_moment_is_cleaned_up_after() {
     }
 }
 
+/// As with `kill -9` while a call is under way: it may have its effect or not, and nobody hears of it.
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn a_build_that_is_killed_in_a_call_is_cleaned_up_after() {
+    let sequence = crate::faults::sequence().await;
+    for (kind, action, nth) in crate::faults::at_calls(&["hang", "delay"], &sequence) {
+        rig::reset();
+        // A call that hangs has no effect; one that is delayed has it when nobody waits for it any more.
+        rig::fault(action, kind, json!({"nth": nth, "seconds": 1.6}));
+        let run = TestRun::new(&format!("{kind}-{action}-{nth}"));
+        killed_after(1200, &run).await;
+        rig::control("DELETE", "faults", &json!({}));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        run.reclaim().await;
+        let mut alive = rig::alive();
+        let images = alive.remove("images").unwrap_or_default();
+        let snapshots = alive.remove("snapshots").unwrap_or_default();
+        let what = format!("{kind} in {action} {nth}: {alive:?} {images:?} {snapshots:?}");
+        assert!(alive.is_empty() && images.len() <= 1 && snapshots.len() == images.len(), "{what}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "run by in_the_rig"]
 async fn a_cancel_cleans_up_before_it_returns() {

@@ -75,6 +75,7 @@ pub(crate) fn lock() -> Lock {
         cran: Vec::new(),
         files: Vec::new(),
         unfrozen: Vec::new(),
+        image: None,
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn wheel(name: &str, version: &str) -> Distribution {
         location: "/opt/ds".to_owned(),
         requested: true,
         stage: "python".to_owned(),
+        passing: false,
         index: "https://pypi.org/simple".to_owned(),
         licence: None,
         artifact: blob(),
@@ -114,6 +116,7 @@ pub(crate) fn r_package(name: &str, version: &str) -> RPackage {
         location: "/usr/local/lib/R/site-library".to_owned(),
         requested: true,
         stage: "r".to_owned(),
+        passing: false,
         repository: "https://cloud.r-project.org".to_owned(),
         commit: None,
         licence: None,

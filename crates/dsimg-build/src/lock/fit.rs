@@ -7,8 +7,7 @@ use dsimg_plan::{Digest, Plan, Stage};
 
 use super::pins::pins;
 
-const HOW: [&str; 8] =
-    ["provisioner", "version", "scripts", "steps", "timeout", "retries", "lock_timeout", "jobs"];
+const HOW: [&str; 8] = ["provisioner", "version", "scripts", "steps", "timeout", "retries", "lock_timeout", "jobs"];
 
 /// A place where a template asks for something else than when its lock was made.
 #[derive(Debug, Clone, PartialEq, Eq)]

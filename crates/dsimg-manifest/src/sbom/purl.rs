@@ -90,6 +90,7 @@ mod tests {
             version: version.to_owned(),
             architecture: if ecosystem == "deb" { "amd64".to_owned() } else { String::new() },
             location: String::new(),
+            source: String::new(),
             origin: String::new(),
             requested: true,
             stage: "x".to_owned(),

@@ -38,6 +38,7 @@ pub(crate) fn wheel(name: &str, version: &str, location: &str) -> Distribution {
         location: location.to_owned(),
         requested: location == "/opt/ds",
         stage: "python".to_owned(),
+        passing: false,
         index: "https://pypi.org/simple".to_owned(),
         licence: Some("see the file \"LICENSE\"".to_owned()),
         artifact: Some(blob(&format!("https://files.example.org/{name}-{version}-py3-none-any.whl"), "e")),
@@ -51,6 +52,7 @@ pub(crate) fn tarball(name: &str, version: &str) -> RPackage {
         location: LIBRARY.to_owned(),
         requested: true,
         stage: "r".to_owned(),
+        passing: false,
         repository: "https://cloud.r-project.org".to_owned(),
         commit: None,
         licence: Some("MIT".to_owned()),
@@ -93,7 +95,7 @@ pub(crate) fn lock() -> Lock {
         pypi: vec![
             wheel("numpy", "2.3.4", "/opt/ds"),
             wheel("numpy", "2.3.4", "/opt/web"),
-            Distribution { location: String::new(), ..wheel("hatchling", "1.27.0", "") },
+            Distribution { passing: true, ..wheel("hatchling", "1.27.0", "") },
         ],
         cran: vec![
             tarball("digest", "0.6.37"),
@@ -105,6 +107,7 @@ pub(crate) fn lock() -> Lock {
         ],
         files: Vec::new(),
         unfrozen: Vec::new(),
+        image: None,
     }
 }
 
@@ -148,6 +151,7 @@ pub(crate) fn manifest(lock: &Lock) -> Manifest {
         stages: lock.stages.iter().map(stage).collect(),
         packages,
         build: BuildFacts {
+            reproducibility: None,
             id: "20261121-101500-4711-9f2c".to_owned(),
             started: "2026-11-21T10:15:00Z".to_owned(),
             dsimg: "0.1.0".to_owned(),

@@ -136,6 +136,7 @@ fn lock_of(fetched: &[Fetched]) -> Lock {
         location: "/opt/ds".into(),
         requested: true,
         stage: file.stage.clone(),
+        passing: false,
         index: file.repository.clone(),
         licence: None,
         artifact: Some(artifact(file)),

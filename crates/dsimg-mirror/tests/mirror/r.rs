@@ -78,6 +78,7 @@ async fn lock_before(rig: &Rig) -> Lock {
         location: "/usr/local/lib/R/site-library".into(),
         requested: true,
         stage: file.stage.clone(),
+        passing: false,
         repository: file.repository.clone(),
         commit: None,
         licence: None,

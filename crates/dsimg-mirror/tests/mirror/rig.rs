@@ -73,6 +73,7 @@ pub(crate) fn empty_lock() -> Lock {
         cran: Vec::new(),
         files: Vec::new(),
         unfrozen: Vec::new(),
+        image: None,
     }
 }
 

@@ -69,7 +69,6 @@ fn publish(disk: &Path, folder: &Path, with_holes: bool) {
         name: "speed".to_owned(),
         version: "1".to_owned(),
         summary: None,
-        seal: false,
         disk: disk.to_owned(),
         sha256: Digest::of_bytes(b"speed"),
         written: with_holes.then(|| written_parts(disk)),

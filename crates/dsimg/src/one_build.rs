@@ -85,7 +85,9 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
         Ok(()) => {
             let there = there.map(|manifest| BuildReport { folder, manifest, stock: None });
             let ended = match shared.goal {
-                Goal::Image => build_and_publish(there, bound, shared, &run, log.path()).await.map(Ended::Image),
+                Goal::Image => {
+                    build_and_publish(there, bound, shared, &run, log.path()).await.map(Box::new).map(Ended::Image)
+                }
                 Goal::Lock => lock(bound, shared, &run, log.path()).await.map(Ended::Lock),
             };
             remove_work_folder(&run);
@@ -100,7 +102,7 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
 
 /// What a build came to.
 enum Ended {
-    Image(BuildReport),
+    Image(Box<BuildReport>),
     Lock(Box<Lock>),
 }
 

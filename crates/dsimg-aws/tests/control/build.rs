@@ -139,7 +139,12 @@ pub(crate) fn plan(table: AwsEbsTable) -> Plan {
     };
     Plan {
         format: 1,
-        image: Image { name: "ds-hub".to_owned(), version: "2026.11".to_owned(), summary: Some("A hub".to_owned()) },
+        image: Image {
+            name: "ds-hub".to_owned(),
+            version: "2026.11".to_owned(),
+            summary: Some("A hub".to_owned()),
+            seal: false,
+        },
         cell: None,
         builder: "aws".to_owned(),
         machine: BuilderTable::AwsEbs(Box::new(table)),

@@ -162,7 +162,10 @@ fn apt_settings(has_certificates: bool, served: Served) -> String {
         ));
     }
     if served == Served::Locked {
-        text.push_str("Acquire::AllowInsecureRepositories \"true\";\nAPT::Get::AllowUnauthenticated \"true\";\n");
+        text.push_str(
+            "Acquire::AllowInsecureRepositories \"true\";\n\
+             Acquire::AllowDowngradeToInsecureRepositories \"true\";\nAPT::Get::AllowUnauthenticated \"true\";\n",
+        );
     }
     text
 }

@@ -78,11 +78,13 @@ pub struct FilePart {
 /// A recorded file is not in the store any more, or can't be read.
 pub fn lock_parts(fetched: &[Fetched], asked: &[DebName], store: &Store) -> Result<LockParts, MirrorError> {
     let lists = Lists::gather(fetched, store)?;
+    let wanted = fetched.iter().filter(|file| file.kind == FetchedKind::AptPackage);
+    let having = lists.having(&wanted.map(|deb| deb.sha256.as_str()).collect());
     let mut parts = LockParts { listed: lists.look_up(asked), files: files(fetched), ..LockParts::default() };
     let mut entries: BTreeMap<&Repository, BTreeMap<DebName, &str>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for deb in fetched.iter().filter(|file| file.kind == FetchedKind::AptPackage && seen.insert(&file.sha256)) {
-        let listed = lists.find(deb);
+        let listed = find(deb, &having);
         if let Some((at, stanza)) = listed {
             entries.entry(at).or_default().insert(name_of(stanza), stanza.0);
         }
@@ -147,16 +149,19 @@ impl Lists {
         }
     }
 
-    /// By its bytes; in the list that the record names, where more than one has it.
-    fn find(&self, deb: &Fetched) -> Option<(&Repository, Stanza<'_>)> {
-        let recorded = Repository::read(&deb.repository);
-        let mut lists: Vec<_> = self.texts.iter().collect();
-        lists.sort_by_key(|(at, _)| recorded.as_ref() != Some(at));
-        // Looking for the digest spares taking each list apart.
-        lists.into_iter().find_map(|(at, text)| {
-            let place = text.find(deb.sha256.as_str())?;
-            Some((at, stanza_around(text, place)))
-        })
+    /// By the sha256 of packages, where the lists have them.
+    fn having<'a>(&'a self, wanted: &BTreeSet<&str>) -> BTreeMap<&'a str, Vec<(&'a Repository, Stanza<'a>)>> {
+        let mut having: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (at, text) in &self.texts {
+            for stanza in stanzas(text) {
+                let place = stanza.0.find("\nSHA256: ").map(|place| &stanza.0[place + 9..]);
+                let sha256 = place.and_then(|rest| rest.lines().next()).unwrap_or_default().trim();
+                if wanted.contains(sha256) {
+                    having.entry(sha256).or_default().push((at, stanza));
+                }
+            }
+        }
+        having
     }
 
     fn look_up(&self, asked: &[DebName]) -> Vec<ListedDeb> {
@@ -214,11 +219,14 @@ fn read(file: &Fetched, store: &Store) -> Result<String, MirrorError> {
     })
 }
 
-/// The stanza that has the byte at this place.
-fn stanza_around(text: &str, place: usize) -> Stanza<'_> {
-    let start = text[..place].rfind("\n\n").map_or(0, |gap| gap + 2);
-    let end = text[place..].find("\n\n").map_or(text.len(), |gap| place + gap);
-    Stanza(text[start..end].trim_matches(['\n', '\r']))
+/// By its bytes; in the list that the record names, where more than one has it.
+fn find<'a>(
+    deb: &Fetched,
+    having: &BTreeMap<&str, Vec<(&'a Repository, Stanza<'a>)>>,
+) -> Option<(&'a Repository, Stanza<'a>)> {
+    let lists = having.get(deb.sha256.as_str())?;
+    let recorded = Repository::read(&deb.repository);
+    lists.iter().find(|(at, _)| recorded.as_ref() == Some(at)).or(lists.first()).copied()
 }
 
 fn name_of(stanza: Stanza<'_>) -> DebName {

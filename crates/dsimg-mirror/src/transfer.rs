@@ -6,20 +6,20 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dsimg_download::Answer;
-use dsimg_store::{Expected, Known, Store, StoreError, Stored, Writer};
+use dsimg_store::{Expected, Known, Store, StoreError, Stored};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use crate::address::Address;
 use crate::age::AgeLimit;
 use crate::refusal::Refusal;
 use crate::upstream::{Failure, Upstream};
 
-/// Pieces between network and disk.
-const QUEUE: usize = 32;
+mod sink;
+
+use sink::Sink;
 
 /// What is to be fetched.
 #[derive(Debug, Clone)]
@@ -216,7 +216,7 @@ impl Transfer {
             }
         }
         match sink.head.length {
-            Some(length) if sink.sent < length && !sink.queue.is_closed() => Err(Failure {
+            Some(length) if sink.sent < length && sink.is_open() => Err(Failure {
                 refusal: Refusal::new(
                     502,
                     format!("{}: broken off after {} of {length} bytes", self.wanted.address.host(), sink.sent),
@@ -230,8 +230,7 @@ impl Transfer {
 
     /// Readers have the end as soon as the bytes are known to be good; the store a little later.
     async fn finish(&self, sink: Sink) -> Result<Outcome, Refusal> {
-        let Sink { head, queue, task, .. } = sink;
-        drop(queue);
+        let (head, task) = sink.end();
         let expected = self.wanted.expected.clone();
         let progress = self.progress.clone();
         let refused = |error: StoreError| match error {
@@ -288,41 +287,4 @@ fn of_store(error: StoreError) -> Failure {
 fn starts_at(answer: &Answer, position: u64) -> bool {
     let range = answer.header("content-range").and_then(|text| text.strip_prefix("bytes "));
     range.and_then(|range| range.split('-').next()?.trim().parse().ok()) == Some(position)
-}
-
-/// The writer on its thread.
-struct Sink {
-    head: Head,
-    queue: mpsc::Sender<Bytes>,
-    task: JoinHandle<Result<Writer, StoreError>>,
-    /// Bytes given to it.
-    sent: u64,
-}
-
-impl Sink {
-    fn start(store: &Store, head: Head, progress: &watch::Sender<Progress>) -> Result<Self, StoreError> {
-        let mut writer = store.writer()?;
-        let file = Arc::new(writer.reader()?);
-        progress.send_modify(|state| state.coming = Some((head.clone(), file)));
-        let (queue, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
-        let progress = progress.clone();
-        let task = spawn_blocking(move || {
-            while let Some(piece) = pieces.blocking_recv() {
-                writer.write(&piece)?;
-                // Who waits is woken once for all that lies ready.
-                while let Ok(piece) = pieces.try_recv() {
-                    writer.write(&piece)?;
-                }
-                progress.send_modify(|state| state.available = writer.size().saturating_sub(1));
-            }
-            Ok(writer)
-        });
-        Ok(Self { head, queue, task, sent: 0 })
-    }
-
-    /// False when the disk takes no more.
-    async fn send(&mut self, piece: Bytes) -> bool {
-        self.sent += piece.len() as u64;
-        self.queue.send(piece).await.is_ok()
-    }
 }

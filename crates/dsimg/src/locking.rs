@@ -107,6 +107,14 @@ impl Locks {
         self.file.runs.get(&plan.run_name())
     }
 
+    /// The plan as far as the lock fits it: what a build would look for.
+    pub(crate) fn pinned(&self, plan: Plan) -> Plan {
+        match self.get(&plan) {
+            Some(lock) => plan.clone().pinned(&pins_of(lock, &plan)),
+            None => plan,
+        }
+    }
+
     /// # Errors
     /// The lock has to fit, and does not.
     pub(crate) fn bind(&self, plan: Plan, how: &Use) -> Result<Bound, Failure> {
@@ -127,7 +135,7 @@ impl Locks {
             }
             Use::Upgrade(names) => (names.clone(), Some(first_stage_with(names, lock, &plan)?)),
         };
-        let plan = plan.clone().pinned(&pins_of(lock, &plan));
+        let plan = self.pinned(plan);
         Ok(Bound { plan, lock: Some(lock.clone()), misfits, free, from })
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_days;
+mod door;
 mod plain;
 mod resume;
 mod rig;

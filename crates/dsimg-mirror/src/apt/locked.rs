@@ -90,7 +90,6 @@ impl LockedApt {
 
     fn lists_of(&self, at: &Repository, component: &str) -> Vec<(String, Vec<u8>)> {
         let at = Repository { component: component.to_owned(), ..at.clone() };
-        // Some name their components by a longer path than their folders.
         let of_arch =
             |arch: &String| forms(&format!("{component}/binary-{arch}/Packages"), &self.list(&at, Some(arch)));
         self.archs.iter().flat_map(of_arch).collect()

@@ -26,10 +26,8 @@ pub(crate) fn merged(upstream: &str, locked: &LockedApt, at: &Repository, arch: 
 pub(crate) fn lists_of(release: &ReleaseFacts, archs: &BTreeSet<String>) -> Vec<(String, ListFile, Vec<String>)> {
     let mut lists = Vec::new();
     for component in &release.components {
-        // Some name their components by a longer path than their folders.
-        let folder = component.rsplit('/').next().unwrap_or(component);
         for arch in archs {
-            let path = format!("{folder}/binary-{arch}/Packages");
+            let path = format!("{component}/binary-{arch}/Packages");
             let forms = [format!("{path}.xz"), format!("{path}.gz"), path.clone()];
             let forms: Vec<_> = forms.into_iter().filter(|form| release.digest_of(form).is_some()).collect();
             if !forms.is_empty() {

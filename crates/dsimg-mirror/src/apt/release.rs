@@ -33,8 +33,9 @@ impl ReleaseFacts {
         };
         let stanza = Stanza(text);
         let fields = KEPT.iter().filter_map(|name| Some((*name, stanza.field(name)?.to_owned()))).collect();
-        let components = stanza.folded("Components").unwrap_or_default();
-        Self { fields, components: words(&components), digests: digests(text) }
+        let (digests, components) = (digests(text), stanza.folded("Components").unwrap_or_default());
+        let components = components.split_whitespace().map(|name| component_of(name, &digests).to_owned()).collect();
+        Self { fields, components, digests }
     }
 
     /// Of a suite that nothing is known of: an empty one.
@@ -86,8 +87,13 @@ fn digests(text: &str) -> Vec<(String, Digest)> {
         .collect()
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
+/// Debian's security archive names its components `updates/main` and keeps their lists in `main`.
+fn component_of<'a>(name: &'a str, digests: &[(String, Digest)]) -> &'a str {
+    let folder = format!("{name}/binary-");
+    match digests.iter().any(|(file, _)| file.starts_with(&folder)) {
+        true => name,
+        false => name.rsplit('/').next().unwrap_or(name),
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +102,7 @@ mod tests {
 
     const SIGNED: &str = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\nLabel: Debian\n\
         Suite: stable\nVersion: 13.1\nCodename: trixie\nDate: Sat, 06 Sep 2025 09:41:13 UTC\n\
-        Valid-Until: Sat, 13 Sep 2025 09:41:13 UTC\nAcquire-By-Hash: yes\nComponents: main contrib\n\
+        Valid-Until: Sat, 13 Sep 2025 09:41:13 UTC\nAcquire-By-Hash: yes\nComponents: updates/main contrib\n\
         MD5Sum:\n 00 1 main/a\nSHA256:\n \
         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855        0 main/binary-amd64/Packages\n\
         -----BEGIN PGP SIGNATURE-----\nComponents: forged\n";

@@ -16,6 +16,7 @@ use dsimg_template::{Template, secret};
 use crate::arguments::{self, Format};
 use crate::environment;
 use crate::failure::{Code, Failure};
+use crate::locking::Locks;
 use crate::reading::read_sound;
 use crate::secrets;
 use crate::ui::output::{print, say};
@@ -28,7 +29,9 @@ pub(crate) fn run(arguments: &arguments::Plan) -> Result<(), Failure> {
     check_only(&arguments.only, &templates)?;
     let key = secrets::hash_key(&templates, &environment::state_folder()?)?;
     let inputs = gather_inputs(&templates, &catalog, &key)?;
+    let locks = Locks::beside(&arguments.template)?;
     let plans = make_plans(&templates, &catalog, &inputs, &arguments.only)?;
+    let plans: Vec<_> = plans.into_iter().map(|plan| locks.pinned(plan)).collect();
     let listing = Store::new(&environment::cache_folder()?).list().unwrap_or_default();
     match arguments.format {
         Format::Text => {

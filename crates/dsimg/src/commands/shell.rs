@@ -15,6 +15,7 @@ use crate::arguments::{Progress, Shell};
 use crate::commands::build::{folder_of, new_build_id, open_ledger};
 use crate::commands::plan::check_only;
 use crate::failure::{Code, Failure};
+use crate::locking::Locks;
 use crate::one_build::{make_work_folder, remove_work_folder};
 use crate::reading::read_sound;
 use crate::terminal::{Ended, attach};
@@ -69,7 +70,7 @@ fn read_plan(arguments: &Shell, state: &Path) -> Result<(Vec<Template>, Plan), F
             Failure::new(Code::Wrong, format!("the template has {} builds: {}", names.len(), names.join(", ")));
         return Err(failure.with_hint("choose one with `--only BUILDER`, and `--var` for its matrix"));
     }
-    Ok((templates, plans.remove(0)))
+    Ok((templates, Locks::beside(&arguments.template)?.pinned(plans.remove(0))))
 }
 
 /// The one that is asked for; else where the last build of this plan failed, else its deepest.

@@ -1,0 +1,115 @@
+//! Locks: the same packages again, what is refused, and what no lock can bind.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use dsimg_tests::{Outcome, SmallTemplate, dsimg, run};
+use serde_json::Value;
+
+const NETWORK: &str = "[network]\nca = \"host\"\n";
+
+fn stages(packages: &str) -> String {
+    format!(
+        "[[provision]]\nname = \"tools\"\ntype = \"apt\"\npackages = [{packages}]\n\
+         [[provision]]\nname = \"python\"\ntype = \"pip\"\nvenv = \"/opt/venv\"\npackages = [\"idna\"]\n"
+    )
+}
+
+fn lock_path(template: &SmallTemplate) -> PathBuf {
+    template.path().with_extension("lock")
+}
+
+fn lock(template: &SmallTemplate, arguments: &[&str]) -> Outcome {
+    let path = template.path().to_string_lossy().into_owned();
+    run(&mut dsimg(&[&["lock", "--progress", "plain", &path], arguments].concat()))
+}
+
+fn level(template: &SmallTemplate, image: &str) -> Value {
+    let text = fs::read(template.image_folder(image).join("manifest.json")).unwrap();
+    serde_json::from_slice::<Value>(&text).unwrap()["build"]["reproducibility"].clone()
+}
+
+#[test]
+fn a_locked_build_installs_what_the_lock_names_and_nothing_else() {
+    let template = SmallTemplate::new("locked");
+    template.write_text(NETWORK, &stages("\"jq\""));
+    template.build(&["--locked"]).expect_failure(2, &["there is no lock", "dsimg lock"]);
+    template.build(&[]).expect_success();
+    let open = template.manifest("locked-1");
+    assert_eq!(level(&template, "locked-1")["level"], "R0");
+
+    lock(&template, &[]).expect_success();
+    let text = fs::read_to_string(lock_path(&template)).unwrap();
+    for start in ["  { name = \"jq\", version = ", "  { name = \"idna\", version = ", "  { name = \"uv\", version = "] {
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
+        assert!(line.contains("sha256 = ") && line.contains("url = \"http"), "{line}");
+    }
+
+    // What was built openly is what a locked build looks for.
+    let outcome = template.build(&["--locked"]).expect_success();
+    assert!(outcome.stderr.contains("come from the checkpoint after `python`"), "{outcome:?}");
+    template.build(&["--locked", "--no-cache"]).expect_success();
+    let locked = template.manifest("locked-1");
+    assert_eq!(locked["packages"], open["packages"]);
+    let level = level(&template, "locked-1");
+    assert_eq!(level["level"], "R2", "{level}");
+
+    template.write_text(NETWORK, &stages("\"jq\", \"hello\""));
+    template.build(&["--locked"]).expect_failure(2, &["no longer fits", "stage `tools`", "+ hello"]);
+    lock(&template, &["--upgrade", "jqq"]).expect_failure(2, &["no package `jqq`", "did you mean `jq`?"]);
+
+    let changed = text.replacen("idna", "idnb", 1);
+    fs::write(lock_path(&template), changed).unwrap();
+    template.build(&[]).expect_failure(2, &["template.lock", "its content is not what was written"]);
+}
+
+#[test]
+fn what_a_stage_fetches_by_itself_is_told() {
+    let template = SmallTemplate::new("by-itself");
+    let stage = "[[provision]]\nname = \"own\"\ntype = \"shell\"\n\
+        inline = [\"curl --silent --head --max-time 60 http://deb.debian.org/debian/ >/dev/null\"]\n";
+    template.write_text(NETWORK, stage);
+    let outcome = template.build(&[]).expect_success();
+    assert!(outcome.stderr.contains("stage `own` used the network: deb.debian.org:80"), "{outcome:?}");
+    lock(&template, &[]).expect_success();
+    let told = template.build(&["--locked"]).expect_success();
+    assert!(told.stderr.contains("not reproducible: stage `own` used the network"), "{told:?}");
+    assert_eq!(level(&template, "by-itself-1")["level"], "R1");
+}
+
+#[test]
+fn a_machine_that_is_let_to_packages_only_reaches_nothing_else() {
+    let template = SmallTemplate::new("alone");
+    let stages = "[[provision]]\nname = \"tools\"\ntype = \"apt\"\npackages = [\"jq\"]\n\
+        [[provision]]\nname = \"outside\"\ntype = \"shell\"\n\
+        inline = [\"! curl --silent --max-time 10 http://deb.debian.org/debian/ && ! curl --silent --max-time 10 http://10.0.2.2:22\"]\n";
+    template.write_text(&format!("{NETWORK}access = \"packages\"\n"), stages);
+    template.build(&[]).expect_success();
+    let manifest = template.manifest("alone-1");
+    let packages = manifest["packages"].as_array().unwrap();
+    assert!(packages.iter().any(|package| package["name"] == "jq" && package["stage"] == "tools"));
+}
+
+/// The lock says what dpkg and the environment say in the image, read without booting it.
+#[test]
+fn a_sealed_image_is_the_same_disk_twice() {
+    let template = SmallTemplate::new("sealed");
+    let head = format!("seal = true\n{NETWORK}");
+    template.write_text(&head, &stages("\"jq\""));
+    template.build(&[]).expect_success();
+    lock(&template, &[]).expect_success();
+    let digest = || {
+        let image = template.image_folder("sealed-1").join("sealed-1.qcow2");
+        let checked = run(Command::new("qemu-img").args(["check", "-q"]).arg(&image));
+        checked.expect_success();
+        run(Command::new("sha256sum").arg(&image)).expect_success().stdout
+    };
+    // The first from the lock: its disk stands in it from then on.
+    template.build(&["--no-cache"]).expect_success();
+    let first = digest();
+    template.build(&["--locked", "--no-cache"]).expect_success();
+    assert_eq!(digest(), first);
+    let level = level(&template, "sealed-1");
+    assert_eq!(level["level"], "R4", "{level}");
+}

@@ -25,8 +25,8 @@ main() {
       id = $2 "=" $3 ":" $4
       # apt keeps its marks for `all` packages under the native architecture.
       asked = !(($2 ":" $4) in automatic) && !($4 == "all" && ($2 ":" native) in automatic)
-      source = $5 == $2 " " $3 ? "" : $5
-      print "deb", $2, $3, $4, origin[id], asked + 0, source
+      line = "deb" OFS $2 OFS $3 OFS $4 OFS origin[id] OFS (asked + 0)
+      print $5 == $2 " " $3 ? line : line OFS $5
     }' native="$(dpkg --print-architecture)" pass=1 "$work/automatic" pass=2 "$work/origins-here" pass=3 "$work/debs" |
     sort
 }

@@ -23,9 +23,9 @@ test_definitions_freeze_of_nothing_is_empty() {
   expect_same "$(freeze r)" '' 'the freeze of r'
 }
 
-# The form that dsimg reads: six columns, the last 0 or 1.
-test_definitions_freeze_has_six_columns() {
+# The form that dsimg reads: six columns, the sixth 0 or 1, and for some a seventh with source and version.
+test_definitions_freeze_has_its_columns() {
   local odd
-  odd=$(freeze apt | awk -F'\t' 'NF != 6 || ($6 != "0" && $6 != "1") || $1 == "" || $2 == "" || $3 == ""' | head -n 3)
+  odd=$(freeze apt | awk -F'\t' 'NF < 6 || NF > 7 || (NF == 7 && $7 !~ /^[^ ]+ [^ ]+$/) || ($6 != "0" && $6 != "1") || $1 == "" || $2 == "" || $3 == ""' | head -n 3)
   expect_same "$odd" '' 'lines of another form'
 }

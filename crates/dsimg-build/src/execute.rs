@@ -17,7 +17,7 @@ use crate::error::BuildError;
 use crate::files;
 use crate::freeze::read_machine;
 use crate::guest::Guest;
-use crate::lock::{Stock, differing, pins_of_records};
+use crate::lock::{Stock, differing, fill_origins, pins_of_records};
 use crate::network;
 use crate::output::OutputFolder;
 use crate::prepare::{Preparation, prepare};
@@ -295,6 +295,9 @@ async fn provision(
         note_calls(machine, &stage.label, &mut notes, run).await?;
         let tidy = tidy_after(stage, saver.is_on(machine));
         notes = freeze(&guest, notes, Some(stage), &tidy, timings, run).await.map_err(cut(stage))?;
+        if let Some(kept) = job.lock {
+            fill_origins(&mut notes.packages, kept.lock);
+        }
         notes.stages = timings.stages();
         let locked_key = locked_key(job, index, &notes);
         let (key, label, inputs) = (&stage.key, &stage.label, &stage.inputs);

@@ -6,6 +6,7 @@ mod level;
 mod make;
 mod pins;
 
+pub(crate) use compare::fill_origins;
 pub use compare::{Differing, differing};
 pub use fit::{Misfit, misfits, pins_of};
 pub use level::{Facts, reproducibility};

@@ -161,6 +161,9 @@ pub struct Deb {
     /// The [`AptIndex::id`]; `None` for a local file or what the base held.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub index: Option<String>,
+    /// As the manifest has it: `Debian trixie main`. A build from the lock reads lists that do not say it.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub origin: String,
     /// An SPDX expression, where the package says it in machine-readable form.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub licence: Option<String>,
@@ -302,6 +305,7 @@ mod tests {
                     stage: "base".to_owned(),
                     passing: false,
                     index: None,
+                    origin: String::new(),
                     licence: None,
                     artifact: None,
                 },
@@ -315,6 +319,7 @@ mod tests {
                     stage: "tools".to_owned(),
                     passing: false,
                     index: Some("debian-trixie-main".to_owned()),
+                    origin: "Debian trixie main".to_owned(),
                     licence: Some("GPL-2.0-only".to_owned()),
                     artifact: Some(artifact(
                         "http://deb.debian.org/debian/pool/main/g/git/git_2.47.3-0+deb13u1_amd64.deb",

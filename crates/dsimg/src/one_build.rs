@@ -157,7 +157,8 @@ async fn carry_out(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &P
 /// What the first build from a lock gives stands in the lock from then on, and later ones are compared with it.
 fn remember_first_image(report: &BuildReport, bound: &Bound, shared: &Shared<'_>) -> Result<(), Failure> {
     let build = &report.manifest.build;
-    let tree = build.reproducibility.as_ref().filter(|found| found.level >= Level::R2).and_then(|found| found.tree.clone());
+    let tree =
+        build.reproducibility.as_ref().filter(|found| found.level >= Level::R2).and_then(|found| found.tree.clone());
     let (Some(lock), Some(tree)) = (bound.lock.as_ref().filter(|_| bound.is_kept()), tree) else { return Ok(()) };
     if lock.image.is_some() || shared.how == Use::Strictly {
         return Ok(());

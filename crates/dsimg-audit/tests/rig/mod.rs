@@ -90,6 +90,7 @@ pub(crate) fn deb(name: &str, source: &str, source_version: &str) -> Deb {
         stage: "tools".to_owned(),
         passing: false,
         index: Some("main".to_owned()),
+        origin: String::new(),
         licence: None,
         artifact: blob(),
     }

@@ -1,6 +1,6 @@
 //! What was installed beside what the lock says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dsimg_manifest::lock::Lock;
 use dsimg_manifest::{Frozen, Package};
@@ -31,6 +31,17 @@ pub fn differing(lock: &Lock, packages: &Frozen) -> Vec<Differing> {
     let missing = locked.difference(&found).map(|name| Differing::Missing(name.clone()));
     let extra = found.difference(&locked).map(|name| Differing::Extra(name.clone()));
     missing.chain(extra).collect()
+}
+
+/// Where Debian packages are from, which the small lists of a locked build do not say.
+pub(crate) fn fill_origins(packages: &mut Frozen, lock: &Lock) {
+    let origins: BTreeMap<_, _> =
+        lock.deb.iter().map(|deb| ((&deb.name, &deb.version, &deb.arch), &deb.origin)).collect();
+    for package in packages.iter_mut().filter(|package| package.ecosystem == "deb" && package.origin.is_empty()) {
+        if let Some(origin) = origins.get(&(&package.name, &package.version, &package.architecture)) {
+            package.origin.clone_from(origin);
+        }
+    }
 }
 
 /// R packages that came as Debian packages are listed as these.

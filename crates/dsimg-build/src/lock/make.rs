@@ -119,6 +119,7 @@ fn installed_deb(package: &Package, part: Option<&DebPart>) -> Deb {
         stage: part.map_or(&package.stage, |part| &part.stage).clone(),
         passing: false,
         index: part.and_then(|part| part.index.clone()),
+        origin: package.origin.clone(),
         licence: None,
         artifact: part.map(|part| part.artifact.clone()),
     }
@@ -135,6 +136,7 @@ fn passing_deb(part: &DebPart) -> Deb {
         stage: part.stage.clone(),
         passing: true,
         index: part.index.clone(),
+        origin: String::new(),
         licence: None,
         artifact: Some(part.artifact.clone()),
     }

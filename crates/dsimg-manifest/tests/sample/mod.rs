@@ -26,6 +26,7 @@ pub(crate) fn deb(name: &str, version: &str, stage: &str) -> Deb {
         stage: stage.to_owned(),
         passing: false,
         index: (!is_base).then(|| "debian-trixie-main".to_owned()),
+        origin: String::new(),
         licence: (!is_base).then(|| "GPL-2.0-or-later AND MIT".to_owned()),
         artifact: (!is_base).then(|| blob(&url, "d")),
     }

@@ -180,6 +180,7 @@ pub(crate) fn lock_of(rig: &Rig, fetched: &[Fetched]) -> Lock {
         stage: part.stage,
         passing: false,
         index: part.index,
+        origin: String::new(),
         licence: None,
         artifact: Some(part.artifact),
     });

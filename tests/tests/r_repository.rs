@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use dsimg_tests::{Outcome, cache_folder, dsimg, repository, run};
 use serde_json::Value;
 
-/// The host as a guest of QEMU's user network sees it.
-const HOST: &str = "10.0.2.2";
+/// Who fetches for the machine is this host.
+const HOST: &str = "127.0.0.1";
 
 /// The mirror behind a web server; it ends with the value.
 struct Mirror {

@@ -51,7 +51,7 @@ test-aws-machines: host-packages-test ## the quickstart as an AMI, from an insta
 lint: ## format and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck --severity=warning scripts/*.sh tests/*/*.sh
+	shellcheck --severity=warning scripts/*.sh tests/*.sh tests/*/*.sh
 
 bench: host-packages-test build ## dsimg beside Packer, see tests/bench
 	tests/bench/run.sh

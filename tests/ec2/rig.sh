@@ -12,28 +12,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../venv.sh"
 work=${DSIMG_EC2_RIG:-/var/tmp/ec2-rig}
 python=$work/venv/bin/python
 ready_limit=60
 # Not into the checkout.
 export PYTHONPYCACHEPREFIX=$work/pycache
-
-make_venv() {
-    # The list of packages is part of the name of what was made from it.
-    local stamp
-    stamp=$work/venv/made-$(sha256sum "$here/requirements.txt" | cut -c1-16)
-    [[ -e $stamp ]] && return
-    mkdir -p "$work"
-    (
-        flock 9
-        [[ -e $stamp ]] && exit
-        echo "making $work/venv, once" >&2
-        rm -rf "$work/venv"
-        python3 -m venv "$work/venv"
-        "$work/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" >&2
-        touch "$stamp"
-    ) 9>"$work/venv.lock"
-}
 
 free_port() {
     "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -70,7 +54,7 @@ start() {
         esac
         shift
     done
-    make_venv
+    make_venv "$work" "$here/requirements.txt"
     port=${port:-$(free_port)}
     [[ -n $parent ]] && arguments+=(--with-parent "$parent")
     local command=("$python" -m rig --port "$port" --work "$work" "${arguments[@]}")
@@ -118,7 +102,7 @@ case ${1:-help} in
     start) shift; start "$@" ;;
     stop) stop "${2:-}" ;;
     status) running | while read -r port pid; do echo "http://127.0.0.1:$port, process $pid"; done ;;
-    venv) make_venv; echo "$python" ;;
+    venv) make_venv "$work" "$here/requirements.txt"; echo "$python" ;;
     import) exec "$python" "$here/rig/import_image.py" "${@:2}" ;;
     run) NO_PROXY=127.0.0.1 exec "$python" "$here/rig/run_instance.py" "${@:2}" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ -x $python ]] && cd "$here" && "$python" -m rig --help ;;

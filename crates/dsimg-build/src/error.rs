@@ -85,7 +85,7 @@ impl BuildError {
             Self::Packages(error) => error.hint().map(str::to_owned),
             Self::Mirror(error) => error.hint().map(str::to_owned),
             Self::OtherBase { .. } => Some(
-                "unpack a bundle of the lock, which holds its base, or make the lock anew with `dsimg lock --upgrade`".to_owned(),
+                "copy the cache's `bases` from the host that made the lock, or make it anew with `dsimg lock --upgrade`".to_owned(),
             ),
             Self::DiffersFromLock { .. } => Some(
                 "a stage installs something by itself, past dsimg: see the stages that used the network; or make the lock \

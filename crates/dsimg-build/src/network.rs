@@ -10,9 +10,9 @@ use dsimg_template::template::Network;
 /// This host, as a guest of QEMU's user network sees it.
 const GATEWAY: &str = "10.0.2.2";
 const PYPI: &str = "https://pypi.org/simple";
-const DEBIAN_ARCHIVES: [&str; 3] = ["deb.debian.org/debian", "ftp.debian.org/debian", "httpredir.debian.org/debian"];
-const DEBIAN_SECURITY: [&str; 2] = ["deb.debian.org/debian-security", "security.debian.org/debian-security"];
-const UBUNTU_ARCHIVES: [&str; 2] = ["archive.ubuntu.com/ubuntu", "security.ubuntu.com/ubuntu"];
+const DEBIAN_ARCHIVES: &[&str] = &["deb.debian.org/debian", "ftp.debian.org/debian", "httpredir.debian.org/debian"];
+const DEBIAN_SECURITY: &[&str] = &["deb.debian.org/debian-security", "security.debian.org/debian-security"];
+const UBUNTU_ARCHIVES: &[&str] = &["archive.ubuntu.com/ubuntu", "security.ubuntu.com/ubuntu"];
 const CRAN: &str = "https://cloud.r-project.org";
 
 /// The settings with their secrets put in, for what the host itself does with them; `None` when a filter changed one.
@@ -40,12 +40,9 @@ pub fn rewrites(network: &Network) -> Vec<(String, String)> {
         // A mirror that ends in `/debian` has `/debian-security` beside it.
         let security =
             mirror.strip_suffix("/debian").map_or(mirror.to_owned(), |root| format!("{root}/debian-security"));
-        for (archive, place) in DEBIAN_ARCHIVES.iter().map(|archive| (archive, mirror)).chain(
-            DEBIAN_SECURITY
-                .iter()
-                .map(|archive| (archive, security.as_str()))
-                .chain(UBUNTU_ARCHIVES.iter().map(|archive| (archive, mirror))),
-        ) {
+        let archives = [DEBIAN_ARCHIVES, UBUNTU_ARCHIVES].concat().into_iter().map(|archive| (archive, mirror));
+        let security = DEBIAN_SECURITY.iter().map(|archive| (*archive, security.as_str()));
+        for (archive, place) in archives.chain(security) {
             for scheme in ["http", "https"] {
                 rewrites.push((format!("{scheme}://{archive}"), place.to_owned()));
             }

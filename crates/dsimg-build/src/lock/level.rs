@@ -56,7 +56,7 @@ fn level(facts: &Facts<'_>) -> (Level, Vec<String>) {
     match facts.tree {
         None => return (Level::R2, vec!["the image's files were not read".to_owned()]),
         Some(tree) if tree != image.tree => {
-            let why = "its files are not all those of the lock's first image: `dsimg diff` of the two names them";
+            let why = "its files are not all those of the lock's first image";
             return (Level::R2, vec![why.to_owned()]);
         }
         Some(_) => {}

@@ -47,30 +47,24 @@ fn make_lock(stock: &Stock, tools: Vec<LockedTool>, plan: &Plan, store: &Store) 
     let of_base: Vec<_> = debs(&stock.packages).map(deb_name).collect();
     let parts = lock_parts(&stock.fetched, &of_base, store)?;
     let unfrozen = stock.reached.iter().filter(|(_, reached)| !reached.is_empty());
+    let unfrozen = unfrozen.map(|(stage, reached)| Unfrozen { stage: stage.clone(), reached: reached.clone() });
+    let pypi = python_of(&stock.packages, &parts);
+    let cran = r_of(&stock.packages, &parts);
+    let of_github: BTreeSet<_> = cran.iter().filter_map(|package| package.artifact.as_ref()).collect();
+    let files = parts.files.iter().filter(|file| file.kind == FetchedKind::File && !of_github.contains(&file.artifact));
     let mut lock = Lock {
         epoch: stock.epoch,
         base: stock.base.clone(),
         tools,
         stages: stages_of(plan),
         indexes: parts.indexes.clone(),
-        deb: lock_debs(&stock.packages, &parts),
-        pypi: Vec::new(),
-        cran: Vec::new(),
-        files: Vec::new(),
-        unfrozen: unfrozen
-            .map(|(stage, reached)| Unfrozen { stage: stage.clone(), reached: reached.clone() })
-            .collect(),
+        deb: debs_of(&stock.packages, &parts),
+        files: files.map(locked_file).collect(),
+        pypi,
+        cran,
+        unfrozen: unfrozen.collect(),
         image: None,
     };
-    let mut used = BTreeSet::new();
-    lock_python(&stock.packages, &parts, &mut used, &mut lock);
-    lock_r(&stock.packages, &parts, &mut used, &mut lock);
-    lock.files = parts
-        .files
-        .iter()
-        .filter(|file| file.kind == FetchedKind::File && !used.contains(&file.artifact))
-        .map(locked_file)
-        .collect();
     lock.deb.sort();
     lock.pypi.sort();
     lock.cran.sort();
@@ -97,7 +91,7 @@ fn deb_name(package: &Package) -> DebName {
     DebName { name: package.name.clone(), version: package.version.clone(), arch: package.architecture.clone() }
 }
 
-fn lock_debs(packages: &Frozen, parts: &LockParts) -> Vec<Deb> {
+fn debs_of(packages: &Frozen, parts: &LockParts) -> Vec<Deb> {
     let fetched: BTreeMap<_, _> = parts.debs.iter().map(|part| (&part.package, part)).collect();
     let installed: BTreeSet<_> = debs(packages).map(deb_name).collect();
     let passing = parts.debs.iter().filter(|part| !installed.contains(&part.package));
@@ -142,80 +136,112 @@ fn passing_deb(part: &DebPart) -> Deb {
     }
 }
 
-/// One entry for each environment that a distribution is in, and one for each that is in none.
-fn lock_python(packages: &Frozen, parts: &LockParts, used: &mut BTreeSet<Artifact>, lock: &mut Lock) {
-    let files: Vec<_> = parts.files.iter().filter(|file| file.kind == FetchedKind::PythonFile).collect();
-    for package in packages.iter().filter(|package| package.ecosystem == "pypi") {
-        let file = best(&files, package);
-        used.extend(file.map(|file| file.artifact.clone()));
-        lock.pypi.push(Distribution {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            location: package.location.clone(),
-            requested: package.requested,
-            stage: stage_of(package, file),
-            passing: false,
-            index: file.map(|file| file.repository.clone()).unwrap_or_default(),
-            licence: None,
-            artifact: file.map(|file| file.artifact.clone()),
-        });
+/// An installed package, what was fetched for it, or both.
+#[derive(Clone, Copy)]
+struct Brought<'p> {
+    package: Option<&'p Package>,
+    file: Option<&'p FilePart>,
+}
+
+impl Brought<'_> {
+    fn name(self) -> String {
+        let of_package = self.package.map(|package| &package.name);
+        of_package.or(self.file.map(|file| &file.name)).cloned().unwrap_or_default()
     }
-    for file in files.iter().filter(|file| !used.contains(&file.artifact)) {
-        lock.pypi.push(Distribution {
-            name: file.name.clone(),
-            version: file.version.clone(),
-            location: String::new(),
-            requested: false,
-            stage: file.stage.clone(),
-            passing: true,
-            index: file.repository.clone(),
-            licence: None,
-            artifact: Some(file.artifact.clone()),
-        });
+
+    fn version(self) -> String {
+        let of_package = self.package.map(|package| &package.version);
+        of_package.or(self.file.map(|file| &file.version)).cloned().unwrap_or_default()
+    }
+
+    fn location(self) -> String {
+        self.package.map(|package| package.location.clone()).unwrap_or_default()
+    }
+
+    /// Bytes belong to the stage that fetched them; which one installed what the base had not is the freeze's to say.
+    fn stage(self) -> String {
+        let of_package = self.package.filter(|package| package.stage != BASE || self.file.is_none());
+        of_package.map(|package| package.stage.clone()).or_else(|| Some(self.file?.stage.clone())).unwrap_or_default()
+    }
+
+    fn repository(self) -> String {
+        self.file.map(|file| file.repository.clone()).unwrap_or_default()
+    }
+
+    fn artifact(self) -> Option<Artifact> {
+        self.file.map(|file| file.artifact.clone())
+    }
+
+    fn is_requested(self) -> bool {
+        self.package.is_some_and(|package| package.requested)
     }
 }
 
+/// Each package with its file, and after them each file of the kind that no package was installed from.
+fn pair<'p>(
+    packages: impl Iterator<Item = &'p Package>,
+    parts: &'p LockParts,
+    kind: FetchedKind,
+    file_of: impl Fn(&'p Package, &[&'p FilePart]) -> Option<&'p FilePart>,
+) -> Vec<Brought<'p>> {
+    let files: Vec<_> = parts.files.iter().filter(|file| file.kind == kind).collect();
+    let installed = packages.map(|package| Brought { package: Some(package), file: file_of(package, &files) });
+    let mut brought: Vec<_> = installed.collect();
+    let used: BTreeSet<_> = brought.iter().filter_map(|one| one.file.map(|file| &file.artifact)).collect();
+    let passing = files.iter().filter(|file| !used.contains(&file.artifact));
+    let passing: Vec<_> = passing.map(|file| Brought { package: None, file: Some(file) }).collect();
+    brought.extend(passing);
+    brought
+}
+
+/// One entry for each environment that a distribution is in, and one for each that is in none.
+fn python_of(packages: &Frozen, parts: &LockParts) -> Vec<Distribution> {
+    let installed = packages.iter().filter(|package| package.ecosystem == "pypi");
+    let locked = |one: Brought<'_>| Distribution {
+        name: one.name(),
+        version: one.version(),
+        location: one.location(),
+        requested: one.is_requested(),
+        stage: one.stage(),
+        passing: one.package.is_none(),
+        index: one.repository(),
+        licence: None,
+        artifact: one.artifact(),
+    };
+    pair(installed, parts, FetchedKind::PythonFile, |package, files| best(files, package))
+        .into_iter()
+        .map(locked)
+        .collect()
+}
+
 /// Those that came as Debian packages are among these.
-fn lock_r(packages: &Frozen, parts: &LockParts, used: &mut BTreeSet<Artifact>, lock: &mut Lock) {
-    let files: Vec<_> = parts.files.iter().filter(|file| file.kind == FetchedKind::RPackage).collect();
-    for package in packages.iter().filter(|package| package.ecosystem == "cran" && package.origin != "deb") {
-        let commit = package.origin.strip_prefix("github:").map(str::to_owned);
-        let file = match &commit {
-            Some(commit) => archive_of(commit, parts),
-            None => best(&files, package),
-        };
-        used.extend(file.map(|file| file.artifact.clone()));
-        let repository = match &commit {
-            Some(_) => "github".to_owned(),
-            None => file.map(|file| file.repository.clone()).unwrap_or_default(),
-        };
-        lock.cran.push(RPackage {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            location: package.location.clone(),
-            requested: package.requested,
-            stage: stage_of(package, file),
-            passing: false,
-            repository,
-            commit,
+fn r_of(packages: &Frozen, parts: &LockParts) -> Vec<RPackage> {
+    let installed = packages.iter().filter(|package| package.ecosystem == "cran" && package.origin != "deb");
+    let file_of = |package, files: &[_]| match commit_of(package) {
+        Some(commit) => archive_of(commit, parts),
+        None => best(files, package),
+    };
+    let locked = |one: Brought<'_>| {
+        let commit = one.package.and_then(commit_of);
+        RPackage {
+            name: one.name(),
+            version: one.version(),
+            location: one.location(),
+            requested: one.is_requested(),
+            stage: one.stage(),
+            passing: one.package.is_none(),
+            repository: if commit.is_some() { "github".to_owned() } else { one.repository() },
+            commit: commit.map(str::to_owned),
             licence: None,
-            artifact: file.map(|file| file.artifact.clone()),
-        });
-    }
-    for file in files.iter().filter(|file| !used.contains(&file.artifact)) {
-        lock.cran.push(RPackage {
-            name: file.name.clone(),
-            version: file.version.clone(),
-            location: String::new(),
-            requested: false,
-            stage: file.stage.clone(),
-            passing: true,
-            repository: file.repository.clone(),
-            commit: None,
-            licence: None,
-            artifact: Some(file.artifact.clone()),
-        });
-    }
+            artifact: one.artifact(),
+        }
+    };
+    pair(installed, parts, FetchedKind::RPackage, file_of).into_iter().map(locked).collect()
+}
+
+/// `owner/name@commit` of a package from GitHub.
+fn commit_of(package: &Package) -> Option<&str> {
+    package.origin.strip_prefix("github:")
 }
 
 /// The file that a package was installed from: one of its own stage, where there are several.
@@ -229,15 +255,6 @@ fn best<'p>(files: &[&'p FilePart], package: &Package) -> Option<&'p FilePart> {
 fn archive_of<'p>(commit: &str, parts: &'p LockParts) -> Option<&'p FilePart> {
     let (_, hash) = commit.split_once('@')?;
     parts.files.iter().find(|file| file.kind == FetchedKind::File && file.artifact.url.contains(hash))
-}
-
-/// Bytes belong to the stage that fetched them first; what was found in the store's own way is the freeze's to say.
-fn stage_of(package: &Package, file: Option<&FilePart>) -> String {
-    match file {
-        Some(_) if package.stage != BASE => package.stage.clone(),
-        Some(file) => file.stage.clone(),
-        None => package.stage.clone(),
-    }
 }
 
 fn locked_file(file: &FilePart) -> LockedFile {

@@ -37,9 +37,6 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "checkpoint",
             "mirror",
             "store",
-            "tree",
-            "audit",
-            "provenance",
         ],
     ),
 ];

@@ -2,6 +2,8 @@
 //! tests/bench/upload.sh, which runs the parts as processes of their own.
 //!
 //!     upload_speed hash DISK            what two threads hash of it with SHA-256, alone on the machine
+//!     upload_speed ceiling DISK         the same, and each block written to a plain socket at AWS_ENDPOINT_URL: what is
+//!                                       left where the stand-in and the loopback share the processors
 //!     upload_speed serve [bodies]       the stand-in; prints its port. With `bodies` it hashes what it gets, too
 //!     upload_speed publish DISK FOLDER [holes]
 //!                                       publishes it to AWS_ENDPOINT_URL and prints speed, the most memory taken, and
@@ -11,10 +13,13 @@
 mod stub;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use dsimg_aws::AwsPublisher;
 use dsimg_machine::{Event, Ledger, LocalImage, Publisher, Reporter, RunContext, WrittenParts};
@@ -31,39 +36,79 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["hash", disk] => hash(Path::new(disk)),
+        ["ceiling", disk] => ceiling(Path::new(disk)),
         ["serve"] => stub::serve(false),
         ["serve", "bodies"] => stub::serve(true),
         ["publish", disk, folder] => publish(Path::new(disk), Path::new(folder), false),
         ["publish", disk, folder, "holes"] => publish(Path::new(disk), Path::new(folder), true),
-        _ => eprintln!("usage: upload_speed hash DISK | serve [bodies] | publish DISK FOLDER [holes]"),
+        _ => eprintln!("usage: upload_speed hash DISK | ceiling DISK | serve [bodies] | publish DISK FOLDER [holes]"),
     }
 }
 
 fn hash(disk: &Path) {
-    let file = std::fs::File::open(disk).expect("the disk");
+    on_all_blocks("hashed", disk, || |_, _: &[u8]| ());
+}
+
+fn ceiling(disk: &Path) {
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL");
+    let address = endpoint.trim_start_matches("http://");
+    let connect = || {
+        let mut connection = TcpStream::connect(address).expect("the stand-in");
+        connection.set_nodelay(true).expect("a socket");
+        let mut answer = [0; 512];
+        move |index, block: &[u8]| {
+            let head = format!("PUT /snapshots/snap-1/blocks/{index} HTTP/1.1\r\nContent-Length: {BLOCK}\r\n\r\n");
+            connection.write_all(head.as_bytes()).expect("the stand-in reads");
+            connection.write_all(block).expect("the stand-in reads");
+            assert!(connection.read(&mut answer).expect("the stand-in answers") > 0, "it hung up");
+        }
+    };
+    on_all_blocks("hashed and written to sockets", disk, connect);
+}
+
+/// Two threads read and hash; each does more with its blocks by what `begin` gives it.
+fn on_all_blocks<F: FnMut(u64, &[u8])>(what: &str, disk: &Path, begin: impl Fn() -> F + Sync) {
+    let file = File::open(disk).expect("the disk");
     let bytes = file.metadata().expect("the disk").len();
     let blocks = bytes / BLOCK as u64;
     let began = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
-            let file = &file;
+            let (file, begin) = (&file, &begin);
             scope.spawn(move || {
+                let mut and_then = begin();
                 let mut block = vec![0; BLOCK];
                 for index in (thread..blocks).step_by(THREADS) {
                     file.read_exact_at(&mut block, index * BLOCK as u64).expect("a block");
                     std::hint::black_box(sha2::Sha256::digest(&block));
+                    and_then(index, &block);
                 }
             });
         }
     });
-    tell("hashed", bytes, began);
+    tell(what, bytes, began.elapsed());
+}
+
+/// How long blocks were sent, without the control calls and the waits for AWS around that.
+#[derive(Default)]
+struct Watch(Mutex<(Option<Instant>, Duration)>);
+
+impl Reporter for Watch {
+    fn report(&self, _: &str, event: &Event) {
+        let mut watch = self.0.lock().expect("a lock");
+        match event {
+            Event::Progress { what, .. } if what.starts_with("upload") => {
+                watch.0.get_or_insert_with(Instant::now);
+            }
+            Event::ProgressEnded { what } if what.starts_with("upload") => {
+                watch.1 = watch.0.map_or(watch.1, |began| began.elapsed());
+            }
+            _ => {}
+        }
+    }
 }
 
 fn publish(disk: &Path, folder: &Path, with_holes: bool) {
-    struct Silent;
-    impl Reporter for Silent {
-        fn report(&self, _: &str, _: &Event) {}
-    }
     let bytes = std::fs::metadata(disk).expect("the disk").len();
     let image = LocalImage {
         name: "speed".to_owned(),
@@ -73,29 +118,29 @@ fn publish(disk: &Path, folder: &Path, with_holes: bool) {
         sha256: Digest::of_bytes(b"speed"),
         written: with_holes.then(|| written_parts(disk)),
     };
+    let watch = Arc::new(Watch::default());
     let run = RunContext {
         build_id: "speed".to_owned(),
         builder: "aws".to_owned(),
         cache: folder.join("cache"),
         work: folder.join("work"),
         ledger: Arc::new(Ledger::open(&folder.join("ledger"), "speed").expect("a ledger")),
-        reporter: Arc::new(Silent),
+        reporter: Arc::clone(&watch) as Arc<dyn Reporter>,
         cancel: CancellationToken::new(),
         hurry: CancellationToken::new(),
     };
     let publisher = AwsPublisher::new(&table(), folder);
     // As dsimg does: one thread for all that waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let began = Instant::now();
     let amis = runtime.block_on(publisher.publish(&image, &run)).expect("it is published");
-    tell("published", bytes, began);
+    tell("sent", bytes, watch.0.lock().expect("a lock").1);
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("memory: unknown"));
     println!("{}", amis[0].snapshots[0]);
 }
 
 fn written_parts(disk: &Path) -> WrittenParts {
-    let file = std::fs::File::open(disk).expect("the disk");
+    let file = File::open(disk).expect("the disk");
     let size = file.metadata().expect("the disk").len();
     let mut parts = Vec::new();
     let mut at = 0;
@@ -106,8 +151,8 @@ fn written_parts(disk: &Path) -> WrittenParts {
     WrittenParts::of(size, parts)
 }
 
-fn tell(what: &str, bytes: u64, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
+fn tell(what: &str, bytes: u64, took: Duration) {
+    let seconds = took.as_secs_f64();
     println!("{what} {} MiB in {seconds:.2} s: {:.0} MiB/s", bytes >> 20, (bytes >> 20) as f64 / seconds);
 }
 

@@ -1,6 +1,7 @@
 //! A disk becomes a snapshot: block by block through the EBS direct API, with no instance and no bucket.
 
 mod blocks;
+mod buffers;
 mod disk;
 mod journal;
 mod pace;

@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_ebs::types::ChecksumAlgorithm;
-use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
@@ -68,28 +68,34 @@ impl Sender<'_> {
     pub(crate) async fn send(&self, journal: &mut Journal) -> Result<(Sums, Totals), MachineError> {
         let indexes = self.blocks.to_look_at();
         let progress = Progress::new(self.run, format!("upload to {}", self.account.region), indexes.len());
-        let sent = until_cancelled(&self.run.cancel, self.send_all(&indexes, journal, progress)).await;
+        let sent = until_cancelled(&self.run.cancel, self.send_all(indexes, journal, progress)).await;
         sent?
     }
 
     async fn send_all(
         &self,
-        indexes: &[u32],
+        indexes: Vec<u32>,
         journal: &mut Journal,
         mut progress: Progress<'_>,
     ) -> Result<(Sums, Totals), MachineError> {
         let line = Line { pace: Pace::new(), last_through: Mutex::new(Instant::now()), began: Instant::now() };
         let mut put = Sums::default();
         let mut totals = Totals::default();
-        let mut left = indexes.iter();
+        let mut blocks = self.disk.blocks(indexes);
+        let mut all_read = false;
         let mut under_way = FuturesUnordered::new();
         loop {
-            while under_way.len() < MOST
-                && let Some(index) = left.next()
-            {
-                under_way.push(self.one_block(*index, &line));
-            }
-            let Some(done) = under_way.next().await else { break };
+            let done = tokio::select! {
+                block = blocks.next(), if !all_read && under_way.len() < MOST => {
+                    match block? {
+                        Some(block) => under_way.push(self.one_block(block, &line)),
+                        None => all_read = true,
+                    }
+                    continue;
+                }
+                Some(done) = under_way.next() => done,
+                else => break,
+            };
             let Done { index, sum, fate } = done?;
             match fate {
                 Fate::Sent => {
@@ -107,33 +113,30 @@ impl Sender<'_> {
         Ok((put, totals))
     }
 
-    async fn one_block(&self, index: u32, line: &Line) -> Result<Done, MachineError> {
-        let block = self.disk.block(index).await?;
-        let sum = block.sum;
+    async fn one_block(&self, block: Block, line: &Line) -> Result<Done, MachineError> {
+        let Block { index, bytes, sum } = block;
         let fate = if !self.blocks.differs_from_parent(index, &sum) {
             Fate::Unchanged
         } else if self.before.get(index) == Some(&sum) {
             Fate::SentBefore
         } else {
-            self.put(index, block, line).await?;
+            self.put(index, bytes, &sum, line).await?;
             Fate::Sent
         };
         Ok(Done { index, sum, fate })
     }
 
-    async fn put(&self, index: u32, block: Block, line: &Line) -> Result<(), MachineError> {
-        let checksum = STANDARD.encode(block.sum);
-        let body = SdkBody::from(block.bytes);
+    async fn put(&self, index: u32, bytes: Bytes, sum: &Sum, line: &Line) -> Result<(), MachineError> {
+        let checksum = STANDARD.encode(sum);
         for tries in 0.. {
             let turn = line.pace.turn().await;
-            let body = body.try_clone().expect("a body in memory can be cloned");
             let call = self
                 .account
                 .ebs
                 .put_snapshot_block()
                 .snapshot_id(self.snapshot)
                 .block_index(i32::try_from(index).unwrap_or(i32::MAX))
-                .block_data(ByteStream::new(body))
+                .block_data(ByteStream::from(bytes.clone()))
                 .data_length(i32::try_from(BLOCK).expect("half a mebibyte"))
                 .checksum(&checksum)
                 .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256);

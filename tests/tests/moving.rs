@@ -63,8 +63,17 @@ fn a_lock_gives_what_upstream_has_no_more_and_moves_on_when_told() {
     let locked = template.manifest("moving-1");
     assert_eq!(versions(&locked), all_of("1.0"));
 
+    let lock_path = template.path().with_extension("lock");
+    let old = std::fs::read(&lock_path).unwrap();
     lock(&template, &["--upgrade", "moving"]).expect_success();
-    template.build(&["--locked"]).expect_success();
+    let new = std::fs::read(&lock_path).unwrap();
+    for (content, version) in [(old, "1.0"), (new, "2.0")] {
+        std::fs::write(&lock_path, content).unwrap();
+        let outcome = template.build(&["--locked"]).expect_success();
+        let is_found = outcome.stdout.contains("nothing changed") || outcome.stderr.contains("after `statistics`");
+        assert!(is_found, "the checkpoint of {version}: {outcome:?}");
+        assert_eq!(versions(&template.manifest("moving-1")), all_of(version));
+    }
     let moved = template.manifest("moving-1");
     assert_eq!(versions(&moved), all_of("2.0"));
     let others = |manifest: &Value| {
@@ -75,5 +84,5 @@ fn a_lock_gives_what_upstream_has_no_more_and_moves_on_when_told() {
 
     let image = template.image_folder("moving-1").join("moving-1.qcow2");
     let machine = Booted::start(&image, Firmware::Bios, "12G");
-    assert_packages(machine.login(), &locked_packages(&template.path().with_extension("lock"), "small"));
+    assert_packages(machine.login(), &locked_packages(&lock_path, "small"));
 }

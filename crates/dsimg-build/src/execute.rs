@@ -313,15 +313,16 @@ async fn provision(
     Ok(Outcome { notes, tree: None, written: Written::default() })
 }
 
-/// By which a build from a lock of what was fetched until now would find the stage. A build that is bound to a lock looks by
-/// that key in the first place.
+/// By which a build from a lock of what was fetched until now would find the stage. A build that is bound to a whole lock looks
+/// by that key in the first place.
 fn locked_key(job: &Job<'_>, index: usize, notes: &Notes) -> Option<Digest> {
     let repositories = job.repositories.as_ref()?;
-    if repositories.pins.is_some() {
+    if repositories.pins.as_ref().is_some_and(|pins| pins.exclusive) {
         return None;
     }
+    let stage = &job.plan.stages[index];
     let pins: Vec<_> = pins_of_records(job.plan, &notes.fetched).into_iter().take(index + 1).map(Some).collect();
-    Some(pinned_key(&job.plan.stages[index].key, &pins))
+    Some(pinned_key(stage.open_key.as_ref().unwrap_or(&stage.key), &pins))
 }
 
 /// Whom the stage called past dsimg; what it was is told at once, as nobody can lock it.

@@ -158,6 +158,7 @@ fn plan_stage(
         provisioner: definition.name.clone(),
         provisioner_version: definition.version,
         key,
+        open_key: None,
         inputs: stage_inputs(entry, definition, &steps, &inputs.secrets),
         cache: entry.cache,
         refresh: entry.refresh,

@@ -60,6 +60,9 @@ pub struct Stage {
     pub provisioner_version: u32,
     /// Chains over all stages before it and the base.
     pub key: Digest,
+    /// The key of the stage without a lock, where the other one is bound to one.
+    #[serde(skip)]
+    pub open_key: Option<Digest>,
     /// What the key is made of but for the stages before it, as people read it: to say later what has changed.
     #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub inputs: serde_json::Value,
@@ -157,7 +160,8 @@ impl Plan {
     #[must_use]
     pub fn pinned(mut self, pins: &[Option<Digest>]) -> Self {
         for (index, stage) in self.stages.iter_mut().enumerate() {
-            stage.key = pinned_key(&stage.key, &pins[..pins.len().min(index + 1)]);
+            let pinned = pinned_key(&stage.key, &pins[..pins.len().min(index + 1)]);
+            stage.open_key = Some(std::mem::replace(&mut stage.key, pinned));
         }
         self
     }

@@ -135,7 +135,11 @@ impl Locks {
             }
             Use::Upgrade(names) => (names.clone(), Some(first_stage_with(names, lock, &plan)?)),
         };
-        let plan = self.pinned(plan);
+        let mut pins = pins_of(lock, &plan);
+        // What moves on is found again by the new lock, never by the old one.
+        let moves = plan.stages.iter().position(|stage| Some(&stage.label) == from.as_ref());
+        pins.iter_mut().skip(moves.unwrap_or(usize::MAX)).for_each(|pin| *pin = None);
+        let plan = plan.pinned(&pins);
         Ok(Bound { plan, lock: Some(lock.clone()), misfits, free, from })
     }
 

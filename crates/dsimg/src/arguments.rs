@@ -334,6 +334,9 @@ pub(crate) struct CachePrune {
     /// What checkpoints may take on the disk, such as 10GiB; else `DSIMG_CACHE_BUDGET`, else 30GiB.
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<ByteSize>,
+    /// What the package store may take on the disk, such as 5GiB; else `DSIMG_PACKAGES_BUDGET`, else 20GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub packages: Option<ByteSize>,
     /// Also remove what was not used for so long, such as 2w.
     #[arg(long, value_name = "DURATION")]
     pub older_than: Option<Timeout>,

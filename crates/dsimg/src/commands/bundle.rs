@@ -28,9 +28,11 @@ const NAMED: usize = 5;
 /// written.
 pub(crate) fn run(arguments: &Bundle) -> Result<(), Failure> {
     check_output(arguments)?;
-    let work = read_and_plan(&as_build(arguments), &Use::Strictly, None)?;
+    let work = read_and_plan(&as_build(arguments), &Use::Keep, None)?;
     for bound in &work.bound {
         check_kind(&bound.plan)?;
+        // What does not fit is refused in the words of `--locked`.
+        work.locks.bind(bound.plan.clone(), &Use::Strictly)?;
         offline::check_frozen(bound)?;
     }
     let folder = folder_of(&arguments.template)?;
@@ -136,8 +138,13 @@ fn paths_of(work: &Work<'_>, folder: &Path) -> BTreeSet<PathBuf> {
     named.chain(authorities).chain(own).collect()
 }
 
-/// Disk images and their checksums: the base was made of them.
+/// Disk images and their checksums, since the base was made of them; and keys of hosts that lead into a network.
 fn spared(work: &Work<'_>) -> BTreeSet<PathBuf> {
+    let builders = work.templates.iter().flat_map(|template| &template.builders);
+    let keys = builders.filter_map(|builder| match &builder.table {
+        BuilderTable::AwsEbs(table) => table.reach.bastion.as_ref().map(|bastion| bastion.key.clone()),
+        BuilderTable::Qemu(_) => None,
+    });
     let images = work.templates.iter().filter_map(|template| template.base.image.as_ref());
     let locations = images.flat_map(|image| {
         let checksum = match &image.checksum {
@@ -150,7 +157,7 @@ fn spared(work: &Work<'_>) -> BTreeSet<PathBuf> {
         Location::Path(path) => Some(path.clone()),
         Location::Url(_) => None,
     };
-    locations.flatten().filter_map(path).collect()
+    locations.flatten().filter_map(path).chain(keys).collect()
 }
 
 fn members(work: &Work<'_>, bases: &[KnownBase], files: &HostFiles, arguments: &Bundle) -> Result<Members, Failure> {

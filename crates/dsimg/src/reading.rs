@@ -77,12 +77,12 @@ fn read_with(
         Ok(catalog) => (Some(catalog), Vec::new()),
         Err(rejected) => (None, rejected.into_iter().map(from_rejected).collect()),
     };
-    let given = given_variables(variables, &mut others)?;
+    let surroundings = surroundings(given_variables(variables, &mut others)?, build_id, probe);
     let (text, (templates, problems)) = match (decode(&bytes), &catalog) {
         (Err(problem), _) => (String::new(), (Vec::new(), vec![problem])),
         // Without its provisioners a template can't be judged.
         (Ok(text), None) => (text.to_owned(), (Vec::new(), Vec::new())),
-        (Ok(text), Some(catalog)) => (text.to_owned(), parse(text, path, catalog, (given, build_id, probe))),
+        (Ok(text), Some(catalog)) => (text.to_owned(), parse_template(text, path, catalog, &surroundings)),
     };
     let mut checked = vec![Checked { path: path.to_owned(), text, problems }];
     let templates = if others.is_empty() { templates } else { Vec::new() };
@@ -90,21 +90,19 @@ fn read_with(
     Ok(Reading { templates, catalog: catalog.unwrap_or_default(), checked })
 }
 
-fn parse(
-    text: &str,
-    path: &Path,
-    catalog: &Catalog,
-    (variables, build_id, probe): (BTreeMap<String, GivenVariable>, &str, &dyn Fn(&Path) -> PathKind),
-) -> (Vec<Template>, Vec<Problem>) {
+fn surroundings<'a>(
+    variables: BTreeMap<String, GivenVariable>,
+    build_id: &str,
+    probe: &'a dyn Fn(&Path) -> PathKind,
+) -> Surroundings<'a> {
     let now = jiff::Timestamp::now().to_string();
     let build = [("date", now[..10].to_owned()), ("time", whole_seconds(&now)), ("id", build_id.to_owned())];
-    let surroundings = Surroundings {
+    Surroundings {
         environment: environment::all(),
         variables,
         build: build.map(|(name, value)| (name.to_owned(), value)).into(),
         probe,
-    };
-    parse_template(text, path, catalog, &surroundings)
+    }
 }
 
 /// `2026-11-21T05:43:02.123Z` without the fraction.

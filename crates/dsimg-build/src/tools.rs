@@ -90,14 +90,6 @@ pub(crate) async fn locked(
     Ok(tools)
 }
 
-/// The uv program for an x86-64 guest, from the cache or from the Python package index that `network` names.
-///
-/// # Errors
-/// The index can't be reached or lacks the file, or the file is not the one that was pinned.
-pub async fn uv(network: &Network, access: &Access, cache: &Path, run: &RunContext) -> Result<PathBuf, MachineError> {
-    UV.program(network.pip.as_deref().unwrap_or(PYPI), Source::Outside(access), cache, run).await
-}
-
 impl Wheel {
     async fn program(
         &self,

@@ -66,9 +66,9 @@ impl BundleError {
             }
             Self::Name { .. } => Some("members have relative paths, without `..`"),
             Self::Blob { source, .. } | Self::Store(source) => source.hint(),
-            Self::Changed { .. } => {
-                Some("if nobody changed it, the disk did: `dsimg cache verify` looks at all that is kept")
-            }
+            Self::Changed { .. } => Some(
+                "if nobody changed it, the disk did; of a base `dsimg cache verify` says the same, and sets it aside",
+            ),
             Self::File { .. } => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, DirEntry, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dsimg_plan::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -11,6 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::StoreError;
 use crate::known::Known;
 use crate::store::Store;
+
+/// What is younger may not be locked by its writer yet.
+const NEW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -102,8 +105,11 @@ impl Store {
     fn sweep(&self) -> Result<(), StoreError> {
         for entry in entries(&self.damaged())?.into_iter().chain(entries(&self.incoming())?) {
             let path = entry.path();
-            let dead =
-                File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            let dead = File::open(&path).is_ok_and(|file| {
+                let written = file.metadata().and_then(|about| about.modified()).ok();
+                let is_new = written.and_then(|then| then.elapsed().ok()).is_none_or(|age| age < NEW);
+                !is_new && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            });
             if dead {
                 // Its writer may have ended just now, and taken it away.
                 let _gone_already = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

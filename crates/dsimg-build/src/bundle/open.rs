@@ -1,6 +1,7 @@
 //! A bundle on the host that builds from it: its blobs in the package store, its files in a folder of the cache.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use dsimg_store::{Members, Store, unpack};
@@ -44,11 +45,8 @@ pub fn open(bundle: &Path, cache: &Path) -> Result<Unpacked, BundleFault> {
     let bundles = cache.join(BUNDLES);
     fs::create_dir_all(&bundles).map_err(|error| BundleFault::file("cannot make", &bundles, error))?;
     sweep(cache);
-    let cannot = |error| BundleFault::file("cannot make a folder in", &bundles, error);
-    let folder = TempDir::new_in(&bundles).map_err(cannot)?;
-    let lock = File::open(folder.path()).map_err(cannot)?;
-    // No harm where the file system has no locks.
-    let _unlocked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    let (folder, lock) =
+        make_folder(&bundles).map_err(|error| BundleFault::file("cannot make a folder in", &bundles, error))?;
 
     if let Err(name) = put_out(&about.files, &store, folder.path())? {
         return Err(foreign(bundle, format!("a file of it would be `{}`", name.escape_default())));
@@ -66,6 +64,17 @@ pub fn open(bundle: &Path, cache: &Path) -> Result<Unpacked, BundleFault> {
     }
     let (template, variables) = (folder.path().join(&about.template), folder.path().join(VARIABLES));
     Ok(Unpacked { about, template, variables, folder, _lock: lock })
+}
+
+/// A folder with its lock. While a sweep goes on there is none that is not locked yet.
+fn make_folder(bundles: &Path) -> io::Result<(TempDir, File)> {
+    let all = File::open(bundles)?;
+    // No harm where the file system has no locks.
+    let _no_sweep = flock(&all, FlockOperation::LockExclusive);
+    let folder = TempDir::new_in(bundles)?;
+    let lock = File::open(folder.path())?;
+    let _unlocked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    Ok((folder, lock))
 }
 
 fn read_about(members: &Members, bundle: &Path) -> Result<About, BundleFault> {
@@ -94,7 +103,12 @@ fn foreign(bundle: &Path, why: impl Into<String>) -> BundleFault {
 
 /// Removes what builds left that died. What can't be removed stays for the next time.
 pub fn sweep(cache: &Path) {
-    for entry in fs::read_dir(cache.join(BUNDLES)).into_iter().flatten().flatten() {
+    let bundles = cache.join(BUNDLES);
+    let Ok(all) = File::open(&bundles) else { return };
+    if flock(&all, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    for entry in fs::read_dir(&bundles).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_dead = File::open(&path).is_ok_and(|it| flock(&it, FlockOperation::NonBlockingLockExclusive).is_ok());
         if is_dead {

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Bundle) -> Result<(), Failure> {
     let mut blobs = packages;
     blobs.extend(bases.iter().map(blob_of_base));
     blobs.extend(files.blobs);
-    say(&printable(&format!("packing {} files and {} of bases\n", blobs.len(), bytes(size_of(&bases)))));
+    say(&printable(&format!("packing {} files, {} of bases among them\n", blobs.len(), bytes(size_of(&bases)))));
     pack(&store, &arguments.output, &members, &blobs).map_err(BundleFault::from)?;
     print(&describe(&work, &arguments.output)?)
 }

@@ -110,21 +110,18 @@ fn name_below(root: &Path, place: &Path) -> Result<String, BundleFault> {
     name.ok_or_else(|| BundleFault::Place { path: place.to_owned() })
 }
 
-/// Puts the files below a folder, from the store. Links come last, and no file is put where one leads.
+/// Whether something at this place would be put elsewhere than below the bundle's root, by its name or by a link on its way.
+pub(super) fn leads_elsewhere(name: &str, files: &BTreeMap<String, CarriedFile>) -> bool {
+    let is_link = |name: &str| matches!(files.get(name), Some(CarriedFile::Symlink { .. }));
+    !is_place(name) || name.match_indices('/').any(|(at, _)| is_link(&name[..at]))
+}
+
+/// Puts the files below a folder, from the store; links come last.
 ///
 /// # Errors
-/// `Err(name)` for a place that leads elsewhere; else what could not be written.
-pub(super) fn put_out(
-    files: &BTreeMap<String, CarriedFile>,
-    store: &Store,
-    folder: &Path,
-) -> Result<Result<(), String>, BundleFault> {
-    let is_link = |name: &str| matches!(files.get(name), Some(CarriedFile::Symlink { .. }));
+/// A file is not in the store, or can't be written.
+pub(super) fn put_out(files: &BTreeMap<String, CarriedFile>, store: &Store, folder: &Path) -> Result<(), BundleFault> {
     for (name, file) in files {
-        let leads_elsewhere = name.match_indices('/').any(|(at, _)| is_link(&name[..at]));
-        if leads_elsewhere || !is_place(name) {
-            return Ok(Err(name.clone()));
-        }
         let path = folder.join(name);
         let done = match file {
             CarriedFile::Folder => fs::create_dir_all(&path),
@@ -140,7 +137,7 @@ pub(super) fn put_out(
             made.map_err(|error| BundleFault::file("cannot write", path, error))?;
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// A relative path of plain names: bundles come from outside.
@@ -202,7 +199,8 @@ mod tests {
             store.put_file(blob.file.as_ref().unwrap(), &Default::default()).unwrap();
         }
         let out = host.path().join("out");
-        put_out(&gathered.files, &store, &out).unwrap().unwrap();
+        assert!(!gathered.files.keys().any(|name| leads_elsewhere(name, &gathered.files)));
+        put_out(&gathered.files, &store, &out).unwrap();
         let again = gather(&out.join("images"), &paths(&["setup.sh", "../common"])).unwrap();
         assert_eq!(again.files, gathered.files);
     }
@@ -217,19 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn hostile_places_are_refused() {
-        let host = host();
-        let store = Store::open(&host.path().join("cache")).unwrap();
-        let sha256 = store.put_bytes(b"x").unwrap().digest;
-        let file = || CarriedFile::File { sha256: sha256.clone(), executable: false };
-        let link = || CarriedFile::Symlink { target: "/".to_owned() };
-        let out = host.path().join("out");
-        for name in ["../x", "/x", "a/../../x", "", "a//x", "a/./x"] {
-            let files = BTreeMap::from([(name.to_owned(), file())]);
-            assert_eq!(put_out(&files, &store, &out).unwrap(), Err(name.to_owned()));
+    fn hostile_places_are_found() {
+        for name in ["../x", "/x", "a/../../x", "", "a//x", "a/./x", "x\0"] {
+            assert!(leads_elsewhere(name, &BTreeMap::new()), "{name}");
         }
-        let files = BTreeMap::from([("a".to_owned(), link()), ("a/b/x".to_owned(), file())]);
-        assert_eq!(put_out(&files, &store, &out).unwrap(), Err("a/b/x".to_owned()));
-        assert!(!out.join("a").exists());
+        let link = CarriedFile::Symlink { target: "/".to_owned() };
+        let files = BTreeMap::from([("a".to_owned(), link)]);
+        assert!(leads_elsewhere("a/b/x", &files) && !leads_elsewhere("a", &files) && !leads_elsewhere("b/a/x", &files));
     }
 }

@@ -8,8 +8,8 @@ use dsimg_store::{Members, Store, unpack};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-use super::files::{is_place, make_parent, put_out};
-use super::{ABOUT, About, BundleFault, FORMAT, VARIABLES};
+use super::files::{is_place, leads_elsewhere, make_parent, put_out};
+use super::{ABOUT, About, BundleFault, CarriedFile, FORMAT, VARIABLES};
 
 /// Below the cache: bundles that are in use.
 pub const BUNDLES: &str = "bundles";
@@ -42,23 +42,16 @@ pub fn open(bundle: &Path, cache: &Path) -> Result<Unpacked, BundleFault> {
     let store = Store::open(cache)?;
     let members = unpack(bundle, &store)?;
     let about = read_about(&members, bundle)?;
+    check_places(&members, &about, bundle)?;
     let bundles = cache.join(BUNDLES);
     fs::create_dir_all(&bundles).map_err(|error| BundleFault::file("cannot make", &bundles, error))?;
     sweep(cache);
     let (folder, lock) =
         make_folder(&bundles).map_err(|error| BundleFault::file("cannot make a folder in", &bundles, error))?;
 
-    if let Err(name) = put_out(&about.files, &store, folder.path())? {
-        return Err(foreign(bundle, format!("a file of it would be `{}`", name.escape_default())));
-    }
+    put_out(&about.files, &store, folder.path())?;
     for (name, bytes) in members.iter().filter(|(name, _)| *name != ABOUT) {
         let path = folder.path().join(name);
-        // A link of the bundle's own is not followed.
-        let is_free = fs::symlink_metadata(&path).is_err() || about.files.contains_key(name);
-        let leads_elsewhere = name.match_indices('/').any(|(at, _)| folder.path().join(&name[..at]).is_symlink());
-        if leads_elsewhere || path.is_symlink() || !is_free {
-            return Err(foreign(bundle, format!("a member of it would be `{}`", name.escape_default())));
-        }
         let written = make_parent(&path).and_then(|()| fs::write(&path, bytes));
         written.map_err(|error| BundleFault::file("cannot write", path, error))?;
     }
@@ -95,6 +88,17 @@ fn read_about(members: &Members, bundle: &Path) -> Result<About, BundleFault> {
         return Err(foreign(bundle, "it has no template"));
     }
     Ok(about)
+}
+
+/// All of it is put below one folder.
+fn check_places(members: &Members, about: &About, bundle: &Path) -> Result<(), BundleFault> {
+    let is_taken =
+        |name: &&String| about.files.get(*name).is_some_and(|file| !matches!(file, CarriedFile::File { .. }));
+    let elsewhere = about.files.keys().chain(members.keys()).find(|name| leads_elsewhere(name, &about.files));
+    match elsewhere.or_else(|| members.keys().find(is_taken)) {
+        Some(name) => Err(foreign(bundle, format!("a file of it would be `{}`", name.escape_default()))),
+        None => Ok(()),
+    }
 }
 
 fn foreign(bundle: &Path, why: impl Into<String>) -> BundleFault {
@@ -187,11 +191,15 @@ mod tests {
         rig.about.format = 2;
         assert!(rig.refused().ends_with("was made by a newer dsimg (1)"));
         let mut rig = Rig::new();
-        let link = || super::super::CarriedFile::Symlink { target: "/tmp".to_owned() };
+        let folder = CarriedFile::Folder;
+        rig.about.files.insert("../out".to_owned(), folder);
+        assert!(rig.refused().ends_with("a file of it would be `../out`"));
+        let mut rig = Rig::new();
+        let link = || CarriedFile::Symlink { target: "/tmp".to_owned() };
         rig.about.files.insert("images".to_owned(), link());
-        assert!(rig.refused().contains("a member of it would be `images/t.lock`"), "{}", rig.refused());
+        assert!(rig.refused().contains("a file of it would be `images/t.lock`"), "{}", rig.refused());
         let mut rig = Rig::new();
         rig.about.files.insert("images/t.toml".to_owned(), link());
-        assert!(rig.refused().contains("a member of it would be `images/t.toml`"), "{}", rig.refused());
+        assert!(rig.refused().contains("a file of it would be `images/t.toml`"), "{}", rig.refused());
     }
 }

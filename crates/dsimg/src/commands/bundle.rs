@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dsimg_build::bundle::{ABOUT, About, FORMAT, VARIABLES, blob_of_base, blobs_of, gather, missing};
-use dsimg_build::bundle::{BundleFault, HostFiles};
+use dsimg_build::bundle::{
+    ABOUT, About, BundleFault, FORMAT, HostFiles, VARIABLES, blob_of_base, blobs_of, gather, missing,
+};
 use dsimg_machine::KnownBase;
 use dsimg_plan::{Digest, Plan};
 use dsimg_store::{BundleBlob, Members, Store, pack};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use dsimg_tests::{Outcome, SmallTemplate, dsimg, run};
 use serde_json::Value;
@@ -61,6 +62,29 @@ fn a_locked_build_installs_what_the_lock_names_and_nothing_else() {
     let changed = text.replacen("idna", "idnb", 1);
     fs::write(lock_path(&template), changed).unwrap();
     template.build(&[]).expect_failure(2, &["template.lock", "its content is not what was written"]);
+}
+
+#[test]
+fn a_sealed_image_from_a_lock_is_the_same_file_again() {
+    let template = SmallTemplate::new("sealed");
+    let more = "[[provision]]\nname = \"settings\"\ntype = \"shell\"\n\
+        inline = [\"useradd --create-home ana; /opt/venv/bin/python -m idna --help >/dev/null || true\"]\n";
+    template.write_text(&format!("seal = true\n{NETWORK}"), &(stages("\"jq\"") + more));
+    lock(&template, &[]).expect_success();
+    template.build(&[]).expect_success();
+    let (first, first_sum) = (template.manifest("sealed-1"), sum_of_disk(&template));
+    assert_eq!(level(&template, "sealed-1")["level"], "R2");
+
+    template.build(&["--locked", "--no-cache"]).expect_success();
+    assert_eq!(sum_of_disk(&template), first_sum);
+    let level = level(&template, "sealed-1");
+    assert_eq!(level["level"], "R4", "{level}");
+    assert_eq!(template.manifest("sealed-1")["packages"], first["packages"]);
+}
+
+fn sum_of_disk(template: &SmallTemplate) -> String {
+    let folder = template.image_folder("sealed-1");
+    run(Command::new("sha256sum").arg("sealed-1.qcow2").current_dir(folder)).expect_success().stdout
 }
 
 #[test]

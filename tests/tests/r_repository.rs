@@ -1,61 +1,27 @@
 //! R packages from a CRAN-like repository on loopback, made from Debian's r-cran source packages.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use dsimg_tests::{Outcome, cache_folder, dsimg, repository, run};
+use dsimg_tests::{Outcome, Served, cache_folder, dsimg, repository, run};
 use serde_json::Value;
 
-/// Who fetches for the machine is this host.
-const HOST: &str = "127.0.0.1";
-
-/// The mirror behind a web server; it ends with the value.
-struct Mirror {
-    server: Child,
-    port: u16,
-}
-
-impl Mirror {
-    fn start() -> Self {
-        let folder = cache_folder().join("cran");
-        let maker = repository().join("tests/cran/make-mirror.sh");
-        if !folder.join("src/contrib/PACKAGES").exists() {
-            let status = Command::new(maker).arg(&folder).status().expect("the maker can be started");
-            assert!(status.success(), "the mirror could not be made: {status}");
-        }
-        let port = free_port();
-        let server = Command::new("python3")
-            .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"])
-            .arg(&folder)
-            .arg(port.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python3 is installed");
-        Self { server, port }
+fn start_mirror() -> Served {
+    let folder = cache_folder().join("cran");
+    let maker = repository().join("tests/cran/make-mirror.sh");
+    if !folder.join("src/contrib/PACKAGES").exists() {
+        let status = Command::new(maker).arg(&folder).status().expect("the maker can be started");
+        assert!(status.success(), "the mirror could not be made: {status}");
     }
+    Served::start(&folder)
 }
 
-impl Drop for Mirror {
-    fn drop(&mut self) {
-        if let Err(error) = self.server.kill().and_then(|()| self.server.wait()) {
-            eprintln!("the mirror could not be ended: {error}");
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
-}
-
-fn build(mirror: &Mirror, folder: &Path, stages: &str) -> Outcome {
+fn build(mirror: &Served, folder: &Path, stages: &str) -> Outcome {
     let template = folder.join("template.toml");
     let text = format!(
-        "[image]\nname = \"r-source\"\nversion = \"1\"\n[network]\ncran = \"http://{HOST}:{}\"\n\
+        "[image]\nname = \"r-source\"\nversion = \"1\"\n[network]\ncran = \"{}\"\n\
          [[builder]]\nname = \"small\"\ntype = \"qemu\"\nmemory = \"2GiB\"\ndisk = \"8GiB\"\n{stages}",
-        mirror.port
+        mirror.url()
     );
     std::fs::write(&template, text).expect("the folder is ours");
     let output = folder.join("images");
@@ -73,7 +39,7 @@ fn build(mirror: &Mirror, folder: &Path, stages: &str) -> Outcome {
 /// One build that goes well and one that can't: the second stage's package does not compile.
 #[test]
 fn packages_are_compiled_frozen_and_a_broken_one_fails_the_stage() {
-    let mirror = Mirror::start();
+    let mirror = start_mirror();
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let stage = |name: &str, packages: &str| {
         format!("[[provision]]\nname = \"{name}\"\ntype = \"r\"\nbinaries = \"never\"\npackages = [{packages}]\n")

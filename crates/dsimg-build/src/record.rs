@@ -78,6 +78,7 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
     let facts = Facts {
         epoch: outcome.notes.epoch,
         lock: job.lock.map(|kept| kept.lock),
+        strict: job.lock.is_some_and(|kept| kept.strict),
         packages: &packages,
         reached: &outcome.notes.reached,
         watched: !outcome.notes.unwatched,

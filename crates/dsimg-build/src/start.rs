@@ -77,7 +77,7 @@ pub(crate) async fn start_from_deepest_checkpoint(
         }
         explain(job, &listing, &wanted.base.sha256, done, run);
         let Some((done, checkpoint)) = found else {
-            let (machine, session) = boot(job, wanted.base, run).await?;
+            let (machine, session) = boot((job.builder, job.plan), wanted.base, run).await?;
             return Ok(Started { machine, session, checkpoint: None, done: 0, holds: vec![], lock });
         };
         let opened = open_checkpoint((job.builder, job.plan), wanted.store, (&listing, checkpoint), memory, run);
@@ -195,24 +195,33 @@ fn reusable_stages(plan: &Plan, policy: &Policy) -> usize {
     all.min(asked.unwrap_or(all)).min(never.unwrap_or(all))
 }
 
-/// Boots a machine on the base and waits until its first boot is over; one that does not come up is ended.
+/// Boots a machine on the base and waits until its first boot is over; one that does not come up is ended. One that is gone
+/// is tried once more: emulators crash now and then at a boot (seen with QEMU 10.0.2 without KVM, at one boot of some
+/// hundreds).
 async fn boot(
-    job: &Job<'_>,
+    (builder, plan): (&dyn Builder, &Plan),
     base: &BaseImage,
     run: &RunContext,
 ) -> Result<(Box<dyn Machine>, Box<dyn Session>), BuildError> {
-    let machine = job.builder.boot(base, job.plan, run).await?;
-    let connected = async {
-        let session = until_cancelled(run, machine.connect()).await?;
-        settle(session.as_ref(), run).await?;
-        Ok(session)
-    };
-    match connected.await {
-        Ok(session) => Ok((machine, session)),
-        Err(error) => {
-            machine.stop().await?;
-            Err(error)
+    let mut is_first = true;
+    loop {
+        let machine = builder.boot(base, plan, run).await?;
+        let connected = async {
+            let session = until_cancelled(run, machine.connect()).await?;
+            settle(session.as_ref(), run).await?;
+            Ok::<_, BuildError>(session)
+        };
+        let error = match connected.await {
+            Ok(session) => return Ok((machine, session)),
+            Err(error) => error,
+        };
+        let is_gone = machine.trouble().await.is_some();
+        machine.stop().await?;
+        if !is_first || !is_gone || error.is_cancelled() {
+            return Err(error);
         }
+        run.warn(format!("{error}; it is tried once more"));
+        is_first = false;
     }
 }
 

@@ -60,9 +60,15 @@ pub struct Lock {
 pub struct LockedImage {
     /// sha256 of the listing of all its files, as in the manifest.
     pub tree: String,
-    /// sha256 of each image file, by format. Only sealed images have the same bytes twice.
+    /// sha256 of each image file of a sealed image, by format: of those that the same content gives again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub disks: BTreeMap<String, String>,
+}
+
+/// Whether the same disk gives the same file: qemu-img writes random ids into VMDK and VHDX files.
+#[must_use]
+pub fn is_exact(format: &str) -> bool {
+    matches!(format, "qcow2" | "raw")
 }
 
 /// Bytes in the package store.

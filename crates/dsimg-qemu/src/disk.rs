@@ -99,6 +99,16 @@ pub(crate) struct Target {
     pub(crate) format: DiskFormat,
     /// For qcow2 only.
     pub(crate) compression: Compression,
+    pub(crate) layout: Layout,
+}
+
+/// How the content lies in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As is quickest: compression uses all cores, and the file, though not its content, differs from run to run.
+    Quick,
+    /// In the order of the disk: the same content gives the same file, as far as the format lets it.
+    Ordered,
 }
 
 /// `qemu-img` on this host.
@@ -295,20 +305,22 @@ fn no_longer_present(before: &[Extent], after: &[Extent], base_size: u64) -> Vec
     lost
 }
 
-/// Out of order (`-W`): compression then uses all cores, and the layout of the file, though not its content,
-/// differs from run to run. No other run of the same build has the same content anyway.
 fn conversion_options(target: Target) -> Vec<&'static str> {
     let mut options = vec!["-p", "-O", target.format.as_str()];
-    match target.format {
-        DiskFormat::Qcow2 => {
-            options.extend(["-m", "16", "-W"]);
-            match target.compression {
-                Compression::Zstd => options.extend(["-c", "-o", "compression_type=zstd"]),
-                Compression::Zlib => options.extend(["-c", "-o", "compression_type=zlib"]),
-                Compression::None => {}
-            }
+    if matches!(target.format, DiskFormat::Qcow2 | DiskFormat::Raw) {
+        options.extend(["-m", "16"]);
+        if target.layout == Layout::Quick {
+            // Out of order.
+            options.push("-W");
         }
-        DiskFormat::Raw => options.extend(["-m", "16", "-W"]),
+    }
+    match target.format {
+        DiskFormat::Qcow2 => match target.compression {
+            Compression::Zstd => options.extend(["-c", "-o", "compression_type=zstd"]),
+            Compression::Zlib => options.extend(["-c", "-o", "compression_type=zlib"]),
+            Compression::None => {}
+        },
+        DiskFormat::Raw => {}
         // The only form that is compressed and that VMware's own tools take; it is a stream, so in order.
         DiskFormat::Vmdk => options.extend(["-o", "subformat=streamOptimized,adapter_type=lsilogic"]),
         DiskFormat::Vhdx => options.extend(["-o", "subformat=dynamic"]),
@@ -362,12 +374,15 @@ mod tests {
 
     #[test]
     fn each_format_has_its_options() {
-        let options = |format, compression| conversion_options(Target { format, compression }).join(" ");
+        let options =
+            |format, compression| conversion_options(Target { format, compression, layout: Layout::Quick }).join(" ");
         assert_eq!(options(DiskFormat::Qcow2, Compression::Zstd), "-p -O qcow2 -m 16 -W -c -o compression_type=zstd");
         assert_eq!(options(DiskFormat::Qcow2, Compression::None), "-p -O qcow2 -m 16 -W");
         assert_eq!(options(DiskFormat::Raw, Compression::Zstd), "-p -O raw -m 16 -W");
         assert!(options(DiskFormat::Vmdk, Compression::Zstd).contains("streamOptimized"));
         assert!(options(DiskFormat::Vhdx, Compression::Zstd).contains("subformat=dynamic"));
+        let ordered = Target { format: DiskFormat::Qcow2, compression: Compression::Zstd, layout: Layout::Ordered };
+        assert_eq!(conversion_options(ordered).join(" "), "-p -O qcow2 -m 16 -c -o compression_type=zstd");
     }
 
     fn pattern(file: &Path, command: &str) -> bool {

@@ -13,7 +13,7 @@ use dsimg_machine::{Artifact, MachineError, RunContext};
 use dsimg_plan::Digest;
 use dsimg_template::template::{Compression, DiskFormat};
 
-use crate::disk::{QemuImg, Source, Target};
+use crate::disk::{Layout, QemuImg, Source, Target};
 
 /// Writes one file for each format into `folder`, checks it, brings it safely to the host's disk and hashes it.
 /// The formats are written side by side: one waits for the disk while another compresses.
@@ -21,13 +21,13 @@ pub(crate) async fn write_image(
     tools: &QemuImg,
     (disk, virtual_size): (Source<'_>, u64),
     (name, folder): (&str, &Path),
-    (formats, compression): (&[DiskFormat], Compression),
+    (formats, compression, layout): (&[DiskFormat], Compression, Layout),
     run: &RunContext,
 ) -> Result<Vec<Artifact>, MachineError> {
     let writing = formats.iter().map(|format| async move {
         let file = format!("{name}.{}", format.as_str());
         let path = folder.join(&file);
-        let target = Target { format: *format, compression };
+        let target = Target { format: *format, compression, layout };
         tools.convert(disk, (&path, target), (&file, virtual_size), run).await?;
         tools.check(&path, *format, run).await?;
         let (size, sha256) = settle(&path, &run.cancel).await?;
@@ -109,7 +109,7 @@ mod tests {
         let disk = (Source::Layers(&layers), 8 << 20);
         for compression in [Compression::Zstd, Compression::Zlib, Compression::None] {
             let output = tempfile::tempdir().unwrap();
-            let formats = (DiskFormat::ALL.as_slice(), compression);
+            let formats = (DiskFormat::ALL.as_slice(), compression, Layout::Ordered);
             let written = write_image(&tools, disk, ("image", output.path()), formats, &run.context).await.unwrap();
             let names: Vec<_> = written.iter().map(|artifact| artifact.file.as_str()).collect();
             assert_eq!(names, ["image.qcow2", "image.raw", "image.vmdk", "image.vhdx"]);
@@ -130,7 +130,7 @@ mod tests {
     async fn a_full_disk_is_told_as_that() {
         let run = TestRun::new();
         let qemu_img = run.script("echo 'qemu-img: error while writing: No space left on device' >&2; exit 1");
-        let formats = ([DiskFormat::Qcow2].as_slice(), Compression::Zstd);
+        let formats = ([DiskFormat::Qcow2].as_slice(), Compression::Zstd, Layout::Quick);
         let output = ("image", run.context.work.as_path());
         let disk = (Source::File(Path::new("disk.qcow2"), "qcow2"), 100);
         let error = write_image(&QemuImg::new(qemu_img), disk, output, formats, &run.context).await;

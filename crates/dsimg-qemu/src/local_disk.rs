@@ -5,7 +5,7 @@ use std::path::Path;
 use dsimg_machine::{Artifact, LocalImage, MachineError, RunContext, WrittenParts};
 use dsimg_template::template::{Compression, DiskFormat};
 
-use crate::disk::{QemuImg, Source, Target};
+use crate::disk::{Layout, QemuImg, Source, Target};
 
 /// Formats that a disk is read from, the quickest first.
 const READABLE: [DiskFormat; 4] = [DiskFormat::Raw, DiskFormat::Qcow2, DiskFormat::Vhdx, DiskFormat::Vmdk];
@@ -32,7 +32,7 @@ pub async fn local_image(
         DiskFormat::Raw => path,
         _ => {
             let raw = run.work.join("published.raw");
-            let target = Target { format: DiskFormat::Raw, compression: Compression::None };
+            let target = Target { format: DiskFormat::Raw, compression: Compression::None, layout: Layout::Quick };
             let what = ("disk", file.virtual_size);
             QemuImg::new("qemu-img").convert(Source::File(&path, format.as_str()), (&raw, target), what, run).await?;
             raw

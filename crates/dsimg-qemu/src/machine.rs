@@ -25,7 +25,7 @@ use crate::base::used_parts_of;
 use crate::builder::{Programs, table_of};
 use crate::checkpoint::{load_memory, put_overlay, save_memory};
 use crate::credentials;
-use crate::disk::{Extent, QemuImg, Source, Target};
+use crate::disk::{Extent, Layout, QemuImg, Source, Target};
 use crate::firmware::{UefiFirmware, find_uefi};
 use crate::image::write_image;
 use crate::seal;
@@ -369,7 +369,7 @@ impl Machine for QemuMachine {
         let layers = self.layers();
         self.qemu_img.check(&layers[0], DiskFormat::Qcow2, &self.run).await?;
         let (whole, sealed) = (self.folder.path.path().join("whole.raw"), self.folder.path.path().join("sealed.raw"));
-        let target = Target { format: DiskFormat::Raw, compression: Compression::None };
+        let target = Target { format: DiskFormat::Raw, compression: Compression::None, layout: Layout::Quick };
         let what = ("the disk to seal", self.disk_size);
         self.qemu_img.convert(Source::Layers(&layers), (&whole, target), what, &self.run).await?;
         let digest = seal::write_anew(whole, sealed.clone(), epoch, &self.run).await?;
@@ -378,10 +378,10 @@ impl Machine for QemuMachine {
     }
 
     async fn write_image(&mut self, name: &str, folder: &Path) -> Result<Written, MachineError> {
-        let output = (self.formats.as_slice(), self.compression);
         if let Some(sealed) = &self.sealed {
             seal::used_parts_of(sealed, folder)?;
             let disk = (Source::File(sealed, DiskFormat::Raw.as_str()), self.disk_size);
+            let output = (self.formats.as_slice(), self.compression, Layout::Ordered);
             let files = write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await?;
             return Ok(Written { files, amis: Vec::new() });
         }
@@ -392,6 +392,7 @@ impl Machine for QemuMachine {
             let parts = self.written_parts(&layers).await?;
             parts.write(folder).map_err(|error| MachineError::file("cannot write into", folder, error))?;
         }
+        let output = (self.formats.as_slice(), self.compression, Layout::Quick);
         let files = write_image(&self.qemu_img, disk, (name, folder), output, &self.run).await?;
         Ok(Written { files, amis: Vec::new() })
     }

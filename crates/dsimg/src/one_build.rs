@@ -13,7 +13,7 @@ use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::mask::{Masker, MaskingReporter};
 use dsimg_machine::{Ledger, Reporter, Resource, RunContext};
-use dsimg_manifest::lock::LockedImage;
+use dsimg_manifest::lock::{LockedImage, is_exact};
 use dsimg_manifest::manifest::Level;
 use dsimg_manifest::{Lock, Manifest};
 use dsimg_mirror::MirrorSettings;
@@ -80,6 +80,7 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
     let folder = target(plan, shared);
     let there = already_there(plan, shared);
     if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
+        remember_first_image(manifest, bound, shared)?;
         shared.screen.result(&plan.run_name(), &outcome::unchanged(manifest, &folder));
         shared.screen.end(&plan.run_name());
         shared.screen.image(&outcome::describe_unchanged(manifest, &folder));
@@ -153,20 +154,21 @@ async fn carry_out(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &P
         write_lock(stock.clone(), bound, shared, run).await?;
         run.info(format!("the lock {} is brought up to date", shared.locks.borrow().path().display()));
     }
-    remember_first_image(&report, bound, shared)?;
+    remember_first_image(&report.manifest, bound, shared)?;
     Ok(report)
 }
 
 /// What the first build from a lock gives stands in the lock from then on, and later ones are compared with it.
-fn remember_first_image(report: &BuildReport, bound: &Bound, shared: &Shared<'_>) -> Result<(), Failure> {
-    let build = &report.manifest.build;
+fn remember_first_image(manifest: &Manifest, bound: &Bound, shared: &Shared<'_>) -> Result<(), Failure> {
+    let build = &manifest.build;
     let tree =
         build.reproducibility.as_ref().filter(|found| found.level >= Level::R2).and_then(|found| found.tree.clone());
     let (Some(lock), Some(tree)) = (bound.lock.as_ref().filter(|_| bound.is_kept()), tree) else { return Ok(()) };
     if lock.image.is_some() || shared.how == Use::Strictly {
         return Ok(());
     }
-    let disks = build.artifacts.iter().map(|artifact| (artifact.format.clone(), artifact.sha256.clone()));
+    let exact = build.artifacts.iter().filter(|artifact| is_exact(&artifact.format));
+    let disks = exact.map(|artifact| (artifact.format.clone(), artifact.sha256.clone()));
     let disks = if bound.plan.image.seal { disks.collect() } else { BTreeMap::new() };
     let lock = Lock { image: Some(LockedImage { tree, disks }), ..lock.clone() };
     shared.locks.borrow_mut().update(&bound.plan.run_name(), lock)

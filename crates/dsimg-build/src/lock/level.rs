@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dsimg_manifest::Frozen;
-use dsimg_manifest::lock::Lock;
+use dsimg_manifest::lock::{Lock, is_exact};
 use dsimg_manifest::manifest::{BASE, Level, Package, Reproducibility};
 
 use super::compare::{differing, is_locked_kind};
@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub epoch: i64,
     /// That was kept to in all stages.
     pub lock: Option<&'a Lock>,
+    /// The lock is not written to.
+    pub strict: bool,
     pub packages: &'a Frozen,
     pub reached: &'a BTreeMap<String, BTreeSet<String>>,
     /// Whether all connections of the machine were seen.
@@ -51,7 +53,11 @@ fn level(facts: &Facts<'_>) -> (Level, Vec<String>) {
         return (Level::R1, loose);
     }
     let Some(image) = &lock.image else {
-        return (Level::R2, vec!["this is the first image from its lock: the next one is compared with it".to_owned()]);
+        let why = match facts.strict {
+            true => "the lock knows no image to compare with: a build without `--locked` puts the first one into it",
+            false => "this is the first image from its lock: the next one is compared with it",
+        };
+        return (Level::R2, vec![why.to_owned()]);
     };
     match facts.tree {
         None => return (Level::R2, vec!["the image's files were not read".to_owned()]),
@@ -64,12 +70,17 @@ fn level(facts: &Facts<'_>) -> (Level, Vec<String>) {
     if !facts.sealed {
         return (Level::R3, vec!["the disk is not sealed: `[image] seal = true`".to_owned()]);
     }
-    let same = |(format, sha256): (&String, &String)| image.disks.get(format).is_none_or(|locked| locked == sha256);
-    if facts.disks.iter().all(same) && !facts.disks.is_empty() {
-        (Level::R4, Vec::new())
-    } else {
-        (Level::R3, vec!["the disk is another one than the lock's first: another version of qemu-img?".to_owned()])
+    let exact: Vec<_> = facts.disks.iter().filter(|(format, _)| is_exact(format)).collect();
+    if exact.is_empty() {
+        return (
+            Level::R3,
+            vec!["the image has neither a qcow2 nor a raw file: other formats carry random ids".to_owned()],
+        );
     }
+    if exact.iter().all(|(format, sha256)| image.disks.get(*format) == Some(sha256)) {
+        return (Level::R4, Vec::new());
+    }
+    (Level::R3, vec!["the disk is another one than the lock's first: another version of qemu-img?".to_owned()])
 }
 
 /// What no lock can bind.
@@ -111,4 +122,78 @@ fn few(names: Vec<String>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let shown = names.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
     if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use dsimg_manifest::lock::{LockedBase, LockedImage};
+
+    use super::*;
+
+    fn lock(image: Option<LockedImage>) -> Lock {
+        let base = LockedBase { kind: "image".to_owned(), source: String::new(), id: None, sha256: String::new() };
+        Lock {
+            epoch: 0,
+            base,
+            tools: Vec::new(),
+            stages: Vec::new(),
+            indexes: Vec::new(),
+            deb: Vec::new(),
+            pypi: Vec::new(),
+            cran: Vec::new(),
+            files: Vec::new(),
+            unfrozen: Vec::new(),
+            image,
+        }
+    }
+
+    fn disks(disks: &[(&str, &str)]) -> BTreeMap<String, String> {
+        disks.iter().map(|(format, sha256)| ((*format).to_owned(), (*sha256).to_owned())).collect()
+    }
+
+    /// Level and reasons of a sealed image with the tree `t` and these disks.
+    fn of(image: Option<LockedImage>, made: &[(&str, &str)], change: impl FnOnce(&mut Facts<'_>)) -> (Level, String) {
+        let (lock, made) = (lock(image), disks(made));
+        let mut facts = Facts {
+            epoch: 0,
+            lock: Some(&lock),
+            strict: false,
+            packages: &Vec::new(),
+            reached: &BTreeMap::new(),
+            watched: true,
+            sealed: true,
+            tree: Some("t"),
+            disks: &made,
+        };
+        change(&mut facts);
+        let found = reproducibility(&facts, None);
+        (found.level, found.reasons.join("; "))
+    }
+
+    #[test]
+    fn a_level_is_reached_with_all_that_is_below_it_and_says_what_is_missing() {
+        let image = |tree: &str| Some(LockedImage { tree: tree.to_owned(), disks: disks(&[("qcow2", "q")]) });
+        let same: &[_] = &[("qcow2", "q"), ("vmdk", "another each time")];
+        let keep = |_: &mut Facts<'_>| ();
+        assert_eq!(of(image("t"), same, keep), (Level::R4, String::new()));
+
+        let (level, why) = of(image("t"), &[("qcow2", "p")], keep);
+        assert!(level == Level::R3 && why.contains("another version of qemu-img"), "{why}");
+        let (level, why) = of(image("t"), &[("vmdk", "q")], keep);
+        assert!(level == Level::R3 && why.contains("neither a qcow2 nor a raw file"), "{why}");
+        let (level, why) = of(image("t"), same, |facts| facts.sealed = false);
+        assert!(level == Level::R3 && why.contains("not sealed"), "{why}");
+
+        let (level, why) = of(image("other"), same, keep);
+        assert!(level == Level::R2 && why.contains("not all those"), "{why}");
+        let (level, why) = of(None, same, keep);
+        assert!(level == Level::R2 && why.contains("the next one is compared"), "{why}");
+        let (level, why) = of(None, same, |facts| facts.strict = true);
+        assert!(level == Level::R2 && why.contains("without `--locked`"), "{why}");
+
+        let (level, why) = of(image("t"), same, |facts| facts.watched = false);
+        assert!(level == Level::R1 && why.contains("nobody watched"), "{why}");
+        let (level, why) = of(image("t"), same, |facts| facts.lock = None);
+        assert!(level == Level::R0 && why.contains("there is no lock"), "{why}");
+    }
 }

@@ -205,3 +205,91 @@ async fn a_cancelled_build_unpacks_nothing() {
     assert_eq!(place.work(), 0);
     assert!(place.store.is_compressed("id"));
 }
+
+/// Boots machines that do not come up.
+#[derive(Default)]
+struct Crashing {
+    /// They are gone when they are looked at; else they only don't answer.
+    are_gone: bool,
+    boots: Mutex<u32>,
+}
+
+struct Crashed {
+    is_gone: bool,
+}
+
+#[async_trait]
+impl Builder for Crashing {
+    async fn check_ready(&self, _: &Plan, _: &RunContext) -> Result<HostFacts, MachineError> {
+        unreachable!("only booted")
+    }
+
+    async fn prepare_base(&self, _: &PlannedBase, _: &Network, _: &RunContext) -> Result<BaseImage, MachineError> {
+        unreachable!("only booted")
+    }
+
+    async fn boot(&self, _: &BaseImage, _: &Plan, _: &RunContext) -> Result<Box<dyn Machine>, MachineError> {
+        *self.boots.lock().unwrap() += 1;
+        Ok(Box::new(Crashed { is_gone: self.are_gone }))
+    }
+
+    async fn reclaim(&self, _: &Resource) -> Result<(), MachineError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Machine for Crashed {
+    async fn connect(&self) -> Result<Box<dyn Session>, MachineError> {
+        Err(MachineError::Machine {
+            what: "the machine did not come up".to_owned(),
+            hint: None,
+            console: String::new(),
+        })
+    }
+
+    fn console_tail(&self) -> String {
+        String::new()
+    }
+
+    async fn ssh_command(&self) -> Result<String, MachineError> {
+        unreachable!("it never runs")
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        self.is_gone.then(|| "QEMU died".to_owned())
+    }
+
+    async fn wait_for_power_off(&mut self) -> Result<(), MachineError> {
+        unreachable!("it never runs")
+    }
+
+    async fn write_image(&mut self, _: &str, _: &std::path::Path) -> Result<dsimg_machine::Written, MachineError> {
+        unreachable!("it never runs")
+    }
+
+    async fn stop(self: Box<Self>) -> Result<(), MachineError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_is_gone_at_its_boot_is_tried_once_more() {
+    for (are_gone, boots) in [(true, 2), (false, 1)] {
+        let place = Place::new();
+        let builder = Crashing { are_gone, ..Crashing::default() };
+        let base = BaseImage {
+            path: PathBuf::new(),
+            id: None,
+            sha256: Digest::of_bytes(b"base"),
+            description: String::new(),
+            virtual_size: 0,
+            user: "root".to_owned(),
+        };
+        let plan = serde_json::from_str(PLAN).unwrap();
+        let error = super::boot((&builder, &plan), &base, &place.run).await.err().unwrap();
+        assert_eq!(error.to_string(), "the machine did not come up");
+        assert_eq!(*builder.boots.lock().unwrap(), boots);
+        assert_eq!(place.told().len() + 1, usize::try_from(boots).unwrap());
+    }
+}

@@ -28,7 +28,7 @@ use jiff::civil::Date;
 use dsimg_machine::{BaseImage, KnownBase, MachineError, RunContext, WrittenParts};
 use dsimg_template::template::{Bootstrap, Compression, DiskFormat, Network};
 
-use crate::disk::{QemuImg, Source, Target};
+use crate::disk::{Layout, QemuImg, Source, Target};
 use recipe::Recipe;
 use scratch::Scratch;
 use store::{Place, Record};
@@ -109,7 +109,7 @@ async fn make(
     let used = finish_disk(recipe, &raw.0, &parts)?;
     let virtual_size = used.virtual_size;
     // Not compressed: every build reads it, and holes in it cost nothing.
-    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
+    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None, layout: Layout::Quick };
     tools.convert(Source::File(&raw.0, "raw"), (to, target), ("write the base", virtual_size), run).await?;
     let (sha256, size) = store::digest(to.to_owned()).await?;
     Ok(Record {

@@ -13,7 +13,7 @@ use dsimg_template::template::{Compression, DiskFormat, ImageSource, Location};
 use super::inspect::{Disk, inspect};
 use super::store::{DISK, Place};
 use super::unpack::unpack;
-use crate::disk::{ImageInfo, QemuImg, Source, Target};
+use crate::disk::{ImageInfo, Layout, QemuImg, Source, Target};
 use crate::image::settle;
 
 /// The login where the template names none. Nothing is known about the image, and root is in each.
@@ -177,7 +177,7 @@ async fn make_qcow2(
     if !disk.needs_copy {
         return std::fs::rename(from, to).map_err(|error| MachineError::file("cannot rename", from, error));
     }
-    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None };
+    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None, layout: Layout::Quick };
     let what = format!("converting {name}");
     tools
         .convert(Source::File(from, disk.format.as_str()), (to, target), (&what, virtual_size), run)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 main() {
   local wanted missing
-  wanted=(gcc libc6-dev make qemu-system-x86 qemu-utils ovmf mmdebstrap e2fsprogs debian-archive-keyring
+  wanted=(gcc libc6-dev make qemu-system-x86 qemu-utils ovmf mmdebstrap e2fsprogs iproute2 debian-archive-keyring
     ca-certificates uidmap)
   if [[ ${1:-build} == test ]]; then wanted+=(openssh-server openssh-client shellcheck dpkg-dev python3 python3-venv gnupg genisoimage fdisk sudo); fi
   if ! command -v apt-get >/dev/null; then

@@ -7,7 +7,7 @@ use std::process::Command;
 use dsimg_tests::{Outcome, SmallTemplate, differences, dsimg, read_tree, run};
 use serde_json::Value;
 
-const HEAD: &str = "[variables]\ngreeting = \"hello\"\npassword = { sensitive = true, required = false }\n\
+const HEAD: &str = "seal = true\n[variables]\ngreeting = \"hello\"\npassword = { sensitive = true, required = false }\n\
     [network]\nca = \"host\"\n";
 const STAGES: &str = "[[provision]]\nname = \"tools\"\ntype = \"apt\"\npackages = [\"hello\"]\n\
     [[provision]]\nname = \"python\"\ntype = \"pip\"\nvenv = \"/opt/venv\"\npackages = [\"six\"]\n\
@@ -69,8 +69,10 @@ fn a_bundle_gives_the_same_image_without_network_and_cache() {
             (read(&template.image_folder("offline-1")), read(&place.path().join("images/offline-1")));
         panic!("{level}: {:#?}", differences(&online, &offline));
     }
-    // The lock remembers the files of the first image that was made from it.
-    assert_eq!(level["level"], "R3", "{level}");
+    // The lock remembers the first image that was made from it.
+    assert_eq!(level["level"], "R4", "{level}");
+    let disk = |manifest: &Value| manifest["build"]["artifacts"][0]["sha256"].clone();
+    assert_eq!(disk(&offline), disk(&online), "sealed, it is the same file");
     // What the bundle had is used up or kept for the next build.
     assert_eq!(fs::read_dir(place.path().join("cache/bundles")).unwrap().count(), 0);
 }

@@ -47,6 +47,8 @@ pub enum BuildError {
     Mirror(#[from] dsimg_mirror::MirrorError),
     #[error("the lock is of another base: of sha256 {}…, and {description} has {}…", &locked[..12.min(locked.len())], found.short())]
     OtherBase { locked: String, found: dsimg_plan::Digest, description: String },
+    #[error("the lock's base (sha256 {}…) is neither on this host nor in the bundle", sha256.short())]
+    NoBase { sha256: dsimg_plan::Digest },
     #[error("the machine has other packages than the lock:{}", listed(differing))]
     DiffersFromLock { differing: Vec<Differing> },
     #[error("cancelled")]
@@ -85,8 +87,10 @@ impl BuildError {
             Self::Packages(error) => error.hint().map(str::to_owned),
             Self::Mirror(error) => error.hint().map(str::to_owned),
             Self::OtherBase { .. } => Some(
-                "copy the cache's `bases` from the host that made the lock, or make it anew with `dsimg lock --upgrade`".to_owned(),
+                "take a bundle of the host that made the lock (`dsimg bundle`), or make the lock anew with `dsimg lock --upgrade`"
+                    .to_owned(),
             ),
+            Self::NoBase { .. } => Some("make the bundle anew, with the lock that is kept to".to_owned()),
             Self::DiffersFromLock { .. } => Some(
                 "a stage installs something by itself, past dsimg: see the stages that used the network; or make the lock \
                  anew with `dsimg lock --upgrade`"

@@ -6,13 +6,16 @@ use async_trait::async_trait;
 
 use dsimg_checkpoint::{Checkpoint, Kind, StageLock, Store};
 use dsimg_download::Access;
-use dsimg_machine::{BaseImage, Builder, HostFacts, Machine, MemoryFit, Phase, RunContext, Session, Written};
+use dsimg_machine::{
+    BaseImage, Builder, HostFacts, KnownBase, Machine, MemoryFit, Phase, RunContext, Session, Written,
+};
 use dsimg_manifest::{Lock, Manifest};
 use dsimg_mirror::MirrorSettings;
 use dsimg_plan::plan::pinned_key;
 use dsimg_plan::{Digest, Plan, Stage};
 use dsimg_template::Catalog;
 
+use crate::base;
 use crate::error::BuildError;
 use crate::files;
 use crate::freeze::read_machine;
@@ -52,6 +55,17 @@ pub struct Job<'a> {
     pub repositories: Option<MirrorSettings>,
     /// What the plan's stages are bound to.
     pub lock: Option<KeptLock<'a>>,
+    /// Of the plan as the template has it, by which the image is known again.
+    pub plan_hash: Digest,
+    /// Nobody outside is asked for anything: what is needed is in the package store.
+    pub offline: Option<Carried<'a>>,
+}
+
+/// What a bundle brought beside packages.
+#[derive(Debug, Clone, Copy)]
+pub struct Carried<'a> {
+    /// Their bytes are in the package store, or in the cache of bases already.
+    pub bases: &'a [KnownBase],
 }
 
 /// A lock that fits all stages of the plan.
@@ -220,6 +234,9 @@ pub(crate) struct Setting<'a> {
 }
 
 async fn make_base(job: &Job<'_>, run: &RunContext) -> Result<BaseImage, BuildError> {
+    if let Some(base) = base::of_lock(job, run).await? {
+        return Ok(base);
+    }
     // Builders watch for the cancel themselves: a call that is dropped half-way could not clean up.
     let mangled = || BuildError::MangledSecret { stage: "network".to_owned() };
     let network = network::reveal(&job.plan.network, job.sources.secrets).ok_or_else(mangled)?;

@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`execute`].
 
+mod base;
+pub mod bundle;
 pub mod error;
 pub mod execute;
 mod fetch;
@@ -23,7 +25,7 @@ pub mod tools;
 pub mod upload;
 
 pub use error::BuildError;
-pub use execute::{BuildReport, Job, KeptLock, OnFailure, execute, take_stock};
+pub use execute::{BuildReport, Carried, Job, KeptLock, OnFailure, execute, take_stock};
 pub use output::unchanged;
 pub use record::record_published;
 pub use start::{Opened, Policy, open_checkpoint};

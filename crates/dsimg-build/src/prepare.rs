@@ -56,6 +56,10 @@ fn read_certificates(job: &Job<'_>) -> Result<Option<String>, BuildError> {
         Some(CertificateAuthorities::File(path)) => job.sources.folder.join(path),
         Some(CertificateAuthorities::Host) => {
             let found = HOST_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
+            if found.is_none() && job.offline.is_some() {
+                // There is nobody to be trusted.
+                return Ok(None);
+            }
             found.ok_or_else(|| {
                 let why = std::io::Error::other("no bundle of certificates is where distributions keep them");
                 BuildError::file("cannot find this host's certificates, such as", HOST_BUNDLES[0], why)
@@ -68,9 +72,10 @@ fn read_certificates(job: &Job<'_>) -> Result<Option<String>, BuildError> {
 /// Each tool that a stage asks for, once.
 async fn gather_tools(job: &Job<'_>, run: &RunContext) -> Result<Vec<(String, PathBuf)>, BuildError> {
     let names: BTreeSet<_> = job.plan.stages.iter().flat_map(|stage| &stage.tools).collect();
+    let source = if job.offline.is_some() { tools::Source::Offline } else { tools::Source::Outside(job.access) };
     let mut tools = Vec::new();
     for name in names {
-        let path = tools::find(name, &job.plan.network, job.access, &run.cache, run).await?;
+        let path = tools::find(name, &job.plan.network, source, &run.cache, run).await?;
         tools.push((name.clone(), path));
     }
     Ok(tools)

@@ -94,7 +94,7 @@ fn make_manifest(outcome: Outcome, setting: &Setting<'_>, timings: Timings, run:
             version: plan.image.version.clone(),
             summary: plan.image.summary.clone(),
         },
-        plan: plan.hash().to_string(),
+        plan: job.plan_hash.to_string(),
         base: base_facts(&plan.base, &setting.base),
         system: outcome.notes.system,
         stages: plan.stages.iter().map(stage_facts).collect(),

@@ -44,6 +44,14 @@ const UV: Wheel = Wheel {
 /// The version of uv that [`uv`] gives.
 pub const UV_VERSION: &str = UV.version;
 
+/// Where a tool comes from that is not in the package store.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    Outside(&'a Access),
+    /// From nowhere.
+    Offline,
+}
+
 /// The tool that a provisioner names.
 ///
 /// # Errors
@@ -51,12 +59,12 @@ pub const UV_VERSION: &str = UV.version;
 pub async fn find(
     name: &str,
     network: &Network,
-    access: &Access,
+    source: Source<'_>,
     cache: &Path,
     run: &RunContext,
 ) -> Result<PathBuf, MachineError> {
     match name {
-        "uv" => uv(network, access, cache, run).await,
+        "uv" => UV.program(network.pip.as_deref().unwrap_or(PYPI), source, cache, run).await,
         name => {
             Err(MachineError::refused(format!("there is no tool `{name}`"), "a provisioner's `tools` may name: uv"))
         }
@@ -82,19 +90,11 @@ pub(crate) async fn locked(
     Ok(tools)
 }
 
-/// The uv program for an x86-64 guest, from the cache or from the Python package index that `network` names.
-///
-/// # Errors
-/// The index can't be reached or lacks the file, or the file is not the one that was pinned.
-pub async fn uv(network: &Network, access: &Access, cache: &Path, run: &RunContext) -> Result<PathBuf, MachineError> {
-    UV.program(network.pip.as_deref().unwrap_or(PYPI), access, cache, run).await
-}
-
 impl Wheel {
     async fn program(
         &self,
         index: &str,
-        access: &Access,
+        source: Source<'_>,
         cache: &Path,
         run: &RunContext,
     ) -> Result<PathBuf, MachineError> {
@@ -102,9 +102,15 @@ impl Wheel {
         if program.exists() {
             return Ok(program);
         }
-        let wheel = match self.in_store(cache) {
-            Some(wheel) => wheel,
-            None => {
+        let wheel = match (self.in_store(cache), source) {
+            (Some(wheel), _) => wheel,
+            (None, Source::Offline) => {
+                let what = format!("{} {} is not in the package store", self.project, self.version);
+                let hint =
+                    "was the bundle made by another version of dsimg? Build with that one, or make the bundle anew";
+                return Err(MachineError::refused(what, hint));
+            }
+            (None, Source::Outside(access)) => {
                 let location = Location::Url(self.find_in(index, access, run).await?);
                 let expected = Expected::Sha256(self.sha256.to_owned());
                 fetch(&Download { location, expected, access: access.clone() }, cache, run).await?

@@ -32,6 +32,26 @@ pub trait Builder: Send + Sync {
         run: &RunContext,
     ) -> Result<BaseImage, MachineError>;
 
+    /// The base with these bytes, where this host has it already: of whatever recipe, and on whatever day it was made.
+    /// Looks into the cache alone.
+    ///
+    /// # Errors
+    /// The cache can't be read.
+    fn find_base(
+        &self,
+        _base: &PlannedBase,
+        _sha256: &Digest,
+        _cache: &Path,
+    ) -> Result<Option<KnownBase>, MachineError> {
+        Ok(None)
+    }
+
+    /// Takes a base into the cache that came from another host. The file that it names has been found to have its bytes;
+    /// it is moved.
+    async fn adopt_base(&self, _base: &KnownBase, _run: &RunContext) -> Result<(), MachineError> {
+        Err(MachineError::refused("this builder takes no bases from other hosts", "build without `--offline`"))
+    }
+
     /// Starts a machine on a copy of the base.
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError>;
 
@@ -160,6 +180,15 @@ pub struct BaseImage {
     pub virtual_size: u64,
     /// The login that its cloud-init sets up.
     pub user: String,
+}
+
+/// A base with what is known about it beside its bytes: enough for another host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnownBase {
+    pub image: BaseImage,
+    /// From and to, in bytes of the disk: what was ever written. Empty: nobody knows.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub written: Vec<(u64, u64)>,
 }
 
 /// One file of the finished image.

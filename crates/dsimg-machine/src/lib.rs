@@ -10,7 +10,7 @@ pub mod mask;
 pub mod publish;
 pub mod session;
 
-pub use builder::{Artifact, BaseImage, Builder, HostFacts, Machine, Off};
+pub use builder::{Artifact, BaseImage, Builder, HostFacts, KnownBase, Machine, Off};
 pub use checkpoint::{MemoryFit, SavedMachine};
 pub use context::RunContext;
 pub use error::MachineError;

@@ -164,8 +164,11 @@ fn hash_secrets(template: &Template, secret_key: &[u8]) -> SecretDigests {
     template.secrets.iter().map(|(name, secret)| (name.clone(), hash(secret.expose()))).collect()
 }
 
-/// A file as itself, a folder with all that is below it, sorted by path.
-fn list_files(folder: &Path, path: &Path, stage: &str) -> Result<Vec<PlannedFile>, InputError> {
+/// A file as itself, a folder with all that is below it, sorted by path. `path` starts from `folder`; `stage` is for messages.
+///
+/// # Errors
+/// It can't be read, or something in it is nothing that can be put into a machine.
+pub fn list_files(folder: &Path, path: &Path, stage: &str) -> Result<Vec<PlannedFile>, InputError> {
     let mut found = Vec::new();
     // The path itself may be a symbolic link to what is meant; links below a folder are kept as links.
     let full = folder.join(path);

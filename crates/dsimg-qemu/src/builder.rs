@@ -7,10 +7,10 @@ use tokio::sync::OnceCell;
 
 use dsimg_download::ProxyEnvironment;
 use dsimg_machine::{
-    BaseImage, Builder, HostFacts, Machine, MachineError, MemoryFit, Resource, RunContext, SavedMachine,
+    BaseImage, Builder, HostFacts, KnownBase, Machine, MachineError, MemoryFit, Resource, RunContext, SavedMachine,
 };
-use dsimg_plan::Plan;
 use dsimg_plan::plan::PlannedBase;
+use dsimg_plan::{Digest, Plan};
 use dsimg_template::template::{self, BuilderTable, Network, QemuTable};
 
 use crate::accelerator::Accelerator;
@@ -144,6 +144,14 @@ impl Builder for QemuBuilder {
     ) -> Result<BaseImage, MachineError> {
         let outside = (self.template_folder.as_path(), &self.proxies);
         base::prepare(base, network, outside, &QemuImg::new(&self.qemu_img), run).await
+    }
+
+    fn find_base(&self, base: &PlannedBase, sha256: &Digest, cache: &Path) -> Result<Option<KnownBase>, MachineError> {
+        base::known::find(base, sha256, cache)
+    }
+
+    async fn adopt_base(&self, base: &KnownBase, run: &RunContext) -> Result<(), MachineError> {
+        base::known::adopt(base, run).await
     }
 
     async fn boot(&self, base: &BaseImage, plan: &Plan, run: &RunContext) -> Result<Box<dyn Machine>, MachineError> {

@@ -30,6 +30,8 @@ pub struct BundleBlob {
     pub name: String,
     /// Packed by zstd: for what is not packed already, such as a disk.
     pub compress: bool,
+    /// Where its bytes are; `None`: in the store.
+    pub file: Option<PathBuf>,
 }
 
 /// Why a bundle could not be written or read.
@@ -47,6 +49,9 @@ pub enum BundleError {
     Name { name: String },
     #[error("{name}: {source}")]
     Blob { name: String, source: StoreError },
+    /// A file beside the store.
+    #[error("`{}` is not what it was: its sha256 is not {digest}", path.display())]
+    Changed { path: PathBuf, digest: Digest },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -61,6 +66,9 @@ impl BundleError {
             }
             Self::Name { .. } => Some("members have relative paths, without `..`"),
             Self::Blob { source, .. } | Self::Store(source) => source.hint(),
+            Self::Changed { .. } => Some(
+                "if nobody changed it, the disk did; of a base `dsimg cache verify` says the same, and sets it aside",
+            ),
             Self::File { .. } => None,
         }
     }

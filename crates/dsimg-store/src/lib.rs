@@ -24,5 +24,5 @@ pub use bundle::{BundleBlob, BundleError, Members, pack, unpack};
 pub use error::StoreError;
 pub use known::Known;
 pub use store::{Store, Stored};
-pub use upkeep::{Pruned, Usage};
+pub use upkeep::{Pruned, Pruning, Usage};
 pub use writer::{Expected, Writer};

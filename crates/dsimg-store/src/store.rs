@@ -157,6 +157,20 @@ impl Store {
         Writer::start(self)
     }
 
+    /// Takes the blob out of the store, if it is there.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path_of(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::file("cannot remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Now is the time of its last use. A blob that went away meanwhile has none.
     pub fn mark_used(&self, digest: &Digest) {
         // Only the order in which blobs are pruned hangs on it.

@@ -1,10 +1,9 @@
 //! How large the store is, and making it smaller.
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dsimg_plan::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::StoreError;
 use crate::known::Known;
 use crate::store::Store;
+
+/// What is younger may not be locked by its writer yet.
+const NEW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -28,6 +30,17 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// What is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruning {
+    /// Bytes on the disk that may be left; what was not used for longest goes first.
+    pub budget: u64,
+    /// What was used last before then goes in any case.
+    pub older_than: Option<SystemTime>,
+    /// What was used since then stays in any case: a build that runs may need it.
+    pub keep_since: Option<SystemTime>,
+}
+
 struct Blob {
     digest: Digest,
     used: SystemTime,
@@ -42,32 +55,41 @@ impl Store {
         Ok(Usage { blobs: blobs.len(), bytes: blobs.iter().map(|blob| blob.bytes).sum() })
     }
 
-    /// Removes blobs, those first that were not used for longest, until the rest takes `budget` bytes or is all to be
-    /// kept. Damaged blobs and what dead writers left go as well.
+    /// Removes blobs. Damaged ones and what dead writers left go as well.
     ///
     /// # Errors
     /// A folder can't be read, or a blob not removed.
-    pub fn prune(&self, keep: &BTreeSet<Digest>, budget: u64) -> Result<Pruned, StoreError> {
+    pub fn prune(&self, pruning: &Pruning) -> Result<Pruned, StoreError> {
         self.sweep()?;
-        let mut blobs = self.list()?;
-        blobs.sort_by(|one, other| (one.used, &one.digest).cmp(&(other.used, &other.digest)));
-        let mut total: u64 = blobs.iter().map(|blob| blob.bytes).sum();
-        let mut pruned = Pruned::default();
-        for blob in blobs {
-            if total <= budget {
-                break;
-            }
-            if keep.contains(&blob.digest) {
-                continue;
-            }
+        let blobs = self.to_prune(pruning)?;
+        for blob in &blobs {
             let path = self.path_of(&blob.digest);
             fs::remove_file(&path).map_err(|source| StoreError::file("cannot remove", &path, source))?;
-            total -= blob.bytes;
-            pruned.blobs += 1;
-            pruned.bytes += blob.bytes;
         }
         self.forget_urls_without_blobs()?;
-        Ok(pruned)
+        Ok(Pruned::of(&blobs))
+    }
+
+    /// What [`Self::prune`] would remove now.
+    ///
+    /// # Errors
+    /// The folder of blobs can't be read.
+    pub fn foretell(&self, pruning: &Pruning) -> Result<Pruned, StoreError> {
+        Ok(Pruned::of(&self.to_prune(pruning)?))
+    }
+
+    fn to_prune(&self, pruning: &Pruning) -> Result<Vec<Blob>, StoreError> {
+        let mut blobs = self.list()?;
+        blobs.sort_by(|one, other| (one.used, &one.digest).cmp(&(other.used, &other.digest)));
+        let mut left: u64 = blobs.iter().map(|blob| blob.bytes).sum();
+        blobs.retain(|blob| {
+            let is_kept = pruning.keep_since.is_some_and(|since| blob.used >= since);
+            let is_old = pruning.older_than.is_some_and(|then| blob.used < then);
+            let goes = !is_kept && (is_old || left > pruning.budget);
+            left -= if goes { blob.bytes } else { 0 };
+            goes
+        });
+        Ok(blobs)
     }
 
     fn list(&self) -> Result<Vec<Blob>, StoreError> {
@@ -83,11 +105,11 @@ impl Store {
     fn sweep(&self) -> Result<(), StoreError> {
         for entry in entries(&self.damaged())?.into_iter().chain(entries(&self.incoming())?) {
             let path = entry.path();
-            if path.is_dir() {
-                continue;
-            }
-            let dead =
-                File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            let dead = File::open(&path).is_ok_and(|file| {
+                let written = file.metadata().and_then(|about| about.modified()).ok();
+                let is_new = written.and_then(|then| then.elapsed().ok()).is_none_or(|age| age < NEW);
+                !is_new && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            });
             if dead {
                 // Its writer may have ended just now, and taken it away.
                 let _gone_already = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -106,6 +128,12 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl Pruned {
+    fn of(blobs: &[Blob]) -> Self {
+        Self { blobs: blobs.len(), bytes: blobs.iter().map(|blob| blob.bytes).sum() }
     }
 }
 

@@ -21,7 +21,7 @@ fn rig() -> Rig {
     let store = Store::open(&folder.path().join("one")).unwrap();
     let put = |name: &str, bytes: &[u8], compress| {
         let digest = store.put_bytes(bytes).unwrap().digest;
-        BundleBlob { digest, name: name.to_owned(), compress }
+        BundleBlob { digest, name: name.to_owned(), compress, file: None }
     };
     let blobs = BTreeSet::from([
         put("git_2.47_amd64.deb", b"deb", false),
@@ -205,10 +205,37 @@ fn a_missing_or_damaged_blob_is_named_and_no_bundle_appears() {
     fs::write(rig.store.find(&digest).unwrap(), b"deB").unwrap();
     let error = pack(&rig.store, &out, &rig.members, &rig.blobs).unwrap_err().to_string();
     assert!(error.starts_with("git_2.47_amd64.deb: blob ") && error.contains(digest.as_str()), "{error}");
-    rig.blobs = BTreeSet::from([BundleBlob { digest, name: "git".to_owned(), compress: false }]);
+    rig.blobs = BTreeSet::from([BundleBlob { digest, name: "git".to_owned(), compress: false, file: None }]);
     let error = pack(&rig.store, &out, &rig.members, &rig.blobs).unwrap_err().to_string();
     assert!(error.starts_with("git: the package store has no blob"), "{error}");
     assert!(!out.exists());
+}
+
+/// Files beside the store, one with the bytes of a member and one with those of the empty configuration.
+#[test]
+fn files_go_along_from_where_they_are() {
+    let mut rig = rig();
+    for (name, bytes, compress) in
+        [("a.json", "{}", false), ("b.txt", "lock", false), ("c.raw", "other", true), ("d.txt", "one", false)]
+    {
+        let path = rig.folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let digest = Digest::of_bytes(bytes.as_bytes());
+        rig.blobs.insert(BundleBlob { digest, name: name.to_owned(), compress, file: Some(path) });
+    }
+    let other = rig.other_store();
+    unpack(&rig.pack("bundle"), &other).unwrap();
+    for bytes in ["{}", "lock", "other", "one"] {
+        assert_eq!(other.read(&Digest::of_bytes(bytes.as_bytes())).unwrap(), bytes.as_bytes());
+    }
+    for name in ["c.raw", "d.txt"] {
+        let path = rig.folder.path().join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace('o', "0")).unwrap();
+        let error = pack(&rig.store, &rig.folder.path().join("out"), &rig.members, &rig.blobs).unwrap_err();
+        assert!(matches!(&error, BundleError::Changed { path: told, .. } if *told == path), "{error}");
+        fs::write(&path, text).unwrap();
+    }
 }
 
 #[test]

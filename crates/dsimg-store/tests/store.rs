@@ -1,13 +1,12 @@
 //! Putting, finding, checking, forgetting, on a real disk.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use dsimg_plan::Digest;
-use dsimg_store::{Expected, Known, Store, StoreError, Usage};
+use dsimg_store::{Expected, Known, Pruning, Store, StoreError, Usage};
 
 fn store() -> (tempfile::TempDir, Store) {
     let cache = tempfile::tempdir().unwrap();
@@ -152,14 +151,22 @@ fn what_was_not_used_for_longest_goes_first() {
     store.mark_used(&digests[0]);
     let usage = store.usage().unwrap();
     assert_eq!(usage.blobs, 4);
-    let keep = BTreeSet::from([digests[2].clone()]);
-    let pruned = store.prune(&keep, usage.bytes - 1).unwrap();
-    assert_eq!(pruned.blobs, 1);
-    let left = |digest: &Digest| store.find(digest).is_some();
-    assert_eq!(digests.iter().map(left).collect::<Vec<_>>(), [true, true, true, false]);
+    let pruning = Pruning { budget: usage.bytes - 1, older_than: None, keep_since: None };
+    assert_eq!(store.foretell(&pruning).unwrap().blobs, 1);
+    let left = || digests.iter().map(|digest| store.find(digest).is_some()).collect::<Vec<_>>();
+    assert_eq!(left(), [true; 4]);
+    assert_eq!(store.prune(&pruning).unwrap().blobs, 1);
+    assert_eq!(left(), [true, true, false, true]);
     assert!(store.known("https://example.org/1").is_some());
-    store.prune(&keep, 0).unwrap();
-    assert_eq!(digests.iter().map(left).collect::<Vec<_>>(), [false, false, true, false]);
+    // 3 was used 997 seconds ago, and 1 within the last second, as 0.
+    let ago = |seconds| Some(SystemTime::now() - Duration::from_secs(seconds));
+    let old = Pruning { budget: u64::MAX, older_than: ago(900), keep_since: None };
+    store.prune(&Pruning { keep_since: ago(1100), ..old }).unwrap();
+    assert_eq!(left(), [true, true, false, true]);
+    store.prune(&old).unwrap();
+    assert_eq!(left(), [true, true, false, false]);
+    store.prune(&Pruning { budget: 0, older_than: None, keep_since: None }).unwrap();
+    assert_eq!(left(), [false; 4]);
     assert_eq!(fs::read_dir(store.folder().join("urls")).unwrap().count(), 0);
 }
 
@@ -170,8 +177,17 @@ fn pruning_leaves_a_living_writer_alone_and_sweeps_a_dead_one() {
     writer.write(b"hello").unwrap();
     let dead = store.folder().join(".incoming/left-by-a-crash");
     fs::write(&dead, b"half").unwrap();
-    store.prune(&BTreeSet::new(), 0).unwrap();
-    assert!(!dead.exists());
+    let folder = store.folder().join(".incoming/left-by-a-bundle");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("blob"), b"half").unwrap();
+    let all = Pruning { budget: 0, older_than: None, keep_since: None };
+    store.prune(&all).unwrap();
+    assert!(dead.exists() && folder.exists(), "their writers may have begun just now");
+    for path in [&dead, &folder] {
+        fs::File::open(path).unwrap().set_modified(SystemTime::now() - Duration::from_secs(61)).unwrap();
+    }
+    store.prune(&all).unwrap();
+    assert!(!dead.exists() && !folder.exists());
     let digest = writer.finish(&Expected::default()).unwrap().digest;
     store.verified(&digest).unwrap();
 }

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Build(Build),
     /// Freeze what goes into an image: write the lock beside the template.
     Lock(Lock),
+    /// Pack template, lock and packages into one file, to build where there is no network.
+    Bundle(Bundle),
     /// Show what a build would do, and change nothing.
     Plan(Plan),
     /// Check templates, and report everything that is wrong with them.
@@ -61,15 +63,16 @@ pub(crate) struct Variables {
     pub files: Vec<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   dsimg build template.toml
   dsimg build team.toml --only kvm --var python=3.13 --output /srv/images
   dsimg build team.toml --on-error keep      # leaves a failed machine to look into
+  dsimg build --offline team.bundle          # on a host without any network
   dsimg build team.toml --json | jq .")]
 pub(crate) struct Build {
-    /// The template: a TOML file, see docs/template.md.
+    /// The template: a TOML file, see docs/template.md. With `--offline`, a bundle.
     pub template: PathBuf,
     #[command(flatten)]
     pub variables: Variables,
@@ -88,6 +91,9 @@ pub(crate) struct Build {
     /// Refuse to differ from the lock beside the template, and refuse to build without one.
     #[arg(long)]
     pub locked: bool,
+    /// Build from a bundle of `dsimg bundle`, and ask nobody outside for anything; implies `--locked` and `--no-publish`.
+    #[arg(long)]
+    pub offline: bool,
     /// Start from the base, whatever checkpoints there are; new ones are made.
     #[arg(long)]
     pub no_cache: bool,
@@ -125,6 +131,28 @@ pub(crate) struct Lock {
     /// How progress is shown.
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
     pub progress: Progress,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg bundle team.toml -o team.bundle
+  dsimg bundle team.toml --only kvm --var python=3.13 -o team.bundle
+  dsimg build --offline team.bundle          # on the other host")]
+pub(crate) struct Bundle {
+    /// The template: a TOML file, see docs/template.md. The lock beside it has to fit.
+    pub template: PathBuf,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// Pack only for this `[[builder]]`, also one that is `on_request`; may be given several times.
+    #[arg(long, value_name = "BUILDER")]
+    pub only: Vec<String>,
+    /// Where the bundle goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -306,6 +334,9 @@ pub(crate) struct CachePrune {
     /// What checkpoints may take on the disk, such as 10GiB; else `DSIMG_CACHE_BUDGET`, else 30GiB.
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<ByteSize>,
+    /// What the package store may take on the disk, such as 5GiB; else `DSIMG_PACKAGES_BUDGET`, else 20GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub packages: Option<ByteSize>,
     /// Also remove what was not used for so long, such as 2w.
     #[arg(long, value_name = "DURATION")]
     pub older_than: Option<Timeout>,

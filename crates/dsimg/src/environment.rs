@@ -12,6 +12,9 @@ use crate::failure::{Code, Failure};
 /// Some builds of a large template with all their memory states.
 const DEFAULT_BUDGET: ByteSize = ByteSize(30 << 30);
 
+/// The packages of some large templates, with those of their last upgrades.
+const DEFAULT_PACKAGES_BUDGET: ByteSize = ByteSize(20 << 30);
+
 /// The prefix of variables that set the template's.
 const VARIABLE_PREFIX: &str = "DSIMG_VAR_";
 
@@ -71,8 +74,20 @@ pub(crate) fn no_movement() -> bool {
 /// # Errors
 /// The variable holds no size.
 pub(crate) fn cache_budget() -> Result<ByteSize, Failure> {
-    let Some(text) = text("DSIMG_CACHE_BUDGET") else { return Ok(DEFAULT_BUDGET) };
-    text.parse().map_err(|why: String| Failure::new(Code::Wrong, format!("`DSIMG_CACHE_BUDGET`: {why}")))
+    budget("DSIMG_CACHE_BUDGET", DEFAULT_BUDGET)
+}
+
+/// What the package store may take of the disk: `DSIMG_PACKAGES_BUDGET`, else 20 GiB.
+///
+/// # Errors
+/// The variable holds no size.
+pub(crate) fn packages_budget() -> Result<ByteSize, Failure> {
+    budget("DSIMG_PACKAGES_BUDGET", DEFAULT_PACKAGES_BUDGET)
+}
+
+fn budget(name: &str, default: ByteSize) -> Result<ByteSize, Failure> {
+    let Some(text) = text(name) else { return Ok(default) };
+    text.parse().map_err(|why: String| Failure::new(Code::Wrong, format!("`{name}`: {why}")))
 }
 
 /// Bytes of memory that programs may still take: `MemAvailable` of `/proc/meminfo` (proc(5)).

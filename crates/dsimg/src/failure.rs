@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dsimg_build::BuildError;
+use dsimg_build::bundle::BundleFault;
 use dsimg_machine::MachineError;
 use dsimg_plan::{InputError, PlanError};
 
@@ -164,6 +165,20 @@ impl From<InputError> for Failure {
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         Self::new(Code::Wrong, error.to_string())
+    }
+}
+
+impl From<BundleFault> for Failure {
+    fn from(error: BundleFault) -> Self {
+        let code = match &error {
+            BundleFault::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Code::HostNotReady,
+            BundleFault::File { .. } | BundleFault::Store(_) => Code::Build,
+            _ => Code::Wrong,
+        };
+        let mut failure = Self::new(code, error.to_string());
+        failure.known.causes = causes(&error);
+        failure.known.hint = error.hint().map(str::to_owned);
+        failure
     }
 }
 

@@ -8,6 +8,7 @@ mod failure;
 mod keep;
 mod leftovers;
 mod locking;
+mod offline;
 mod one_build;
 mod outcome;
 mod publishing;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Build(arguments) => wait_for(commands::build::run(&arguments)),
         Command::Lock(arguments) => wait_for(commands::lock::run(&arguments)),
+        Command::Bundle(arguments) => commands::bundle::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),

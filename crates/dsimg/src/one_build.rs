@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dsimg_build::bundle::Unpacked;
 use dsimg_build::lock::{Stock, lock_of};
 use dsimg_build::network::{reveal, rewrites};
-use dsimg_build::{BuildError, BuildReport, Job, KeptLock, OnFailure, Policy, Sources, execute, take_stock};
+use dsimg_build::{BuildError, BuildReport, Carried, Job, KeptLock, OnFailure, Policy, Sources, execute, take_stock};
 use dsimg_download::{Access, ProxyEnvironment};
 use dsimg_machine::ledger::FOLDER_MARKER;
 use dsimg_machine::mask::{Masker, MaskingReporter};
@@ -16,7 +17,7 @@ use dsimg_manifest::lock::{LockedImage, is_exact};
 use dsimg_manifest::manifest::Level;
 use dsimg_manifest::{Lock, Manifest};
 use dsimg_mirror::MirrorSettings;
-use dsimg_plan::Plan;
+use dsimg_plan::{Digest, Plan};
 use dsimg_template::template::Builder;
 use dsimg_template::units::Timeout;
 use dsimg_template::{Catalog, Template, secret};
@@ -29,7 +30,7 @@ use crate::locking::{Bound, Locks, Use};
 use crate::signals::Stop;
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
-use crate::{outcome, publishing, wire};
+use crate::{offline, outcome, publishing, wire};
 
 /// What the builds of one command have in common.
 pub(crate) struct Shared<'a> {
@@ -55,6 +56,8 @@ pub(crate) struct Shared<'a> {
     pub stop: Stop,
     pub locks: RefCell<Locks>,
     pub how: Use,
+    /// Nobody outside is asked for anything: it is all in here.
+    pub bundle: Option<&'a Unpacked>,
     pub goal: Goal,
 }
 
@@ -197,7 +200,10 @@ async fn with_job<T>(
     (run, log): (&RunContext, &Path),
     work: impl AsyncFnOnce(&Job<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let plan = &bound.plan;
+    let plan = &match shared.bundle {
+        Some(_) => offline::alone(&bound.plan),
+        None => bound.plan.clone(),
+    };
     let builder = wire::builder_for(plan, &shared.folder, &shared.proxies)?;
     let keeper = Keeper::new(shared, run);
     let sha256 = shared.locks.borrow().sha256().cloned();
@@ -218,6 +224,8 @@ async fn with_job<T>(
         checkpoints: policy(bound, shared),
         repositories: Some(repositories(bound, shared)?),
         lock: kept.map(|(lock, sha256)| KeptLock { lock, sha256, strict }),
+        plan_hash: bound.plan.hash(),
+        offline: shared.bundle.map(|bundle| Carried { bases: &bundle.about.bases }),
     };
     work(&job).await
 }
@@ -229,9 +237,14 @@ fn repositories(bound: &Bound, shared: &Shared<'_>) -> Result<MirrorSettings, Fa
         Failure::new(Code::Wrong, "a secret in `[network]` was changed by a filter, so it can't be put in")
     })?;
     let store = dsimg_store::Store::open(&shared.cache).map_err(BuildError::from)?;
+    if let Some(lock) = &bound.lock {
+        // Also what comes from checkpoints: what no lock needs is pruned first.
+        lock.blobs().into_iter().filter_map(Digest::parse).for_each(|digest| store.mark_used(&digest));
+    }
     Ok(MirrorSettings {
         rewrites: rewrites(&network),
         pins: bound.pins(),
+        offline: shared.bundle.is_some(),
         min_age: network.min_age.map(Timeout::as_duration),
         ..MirrorSettings::open(store, access(plan, shared))
     })

@@ -62,17 +62,27 @@ pub(crate) struct Reading {
 /// # Errors
 /// A file can't be read; what is wrong inside files is in the [`Reading`].
 pub(crate) fn read(path: &Path, variables: &Variables, build_id: &str) -> Result<Reading, Failure> {
+    read_with(path, variables, build_id, &PathKind::on_disk)
+}
+
+/// The same with another word on what is at a path.
+fn read_with(
+    path: &Path,
+    variables: &Variables,
+    build_id: &str,
+    probe: &dyn Fn(&Path) -> PathKind,
+) -> Result<Reading, Failure> {
     let bytes = read_file(path, "template")?;
     let (catalog, mut others) = match catalog::read(path) {
         Ok(catalog) => (Some(catalog), Vec::new()),
         Err(rejected) => (None, rejected.into_iter().map(from_rejected).collect()),
     };
-    let given = given_variables(variables, &mut others)?;
+    let surroundings = surroundings(given_variables(variables, &mut others)?, build_id, probe);
     let (text, (templates, problems)) = match (decode(&bytes), &catalog) {
         (Err(problem), _) => (String::new(), (Vec::new(), vec![problem])),
         // Without its provisioners a template can't be judged.
         (Ok(text), None) => (text.to_owned(), (Vec::new(), Vec::new())),
-        (Ok(text), Some(catalog)) => (text.to_owned(), parse(text, path, catalog, given, build_id)),
+        (Ok(text), Some(catalog)) => (text.to_owned(), parse_template(text, path, catalog, &surroundings)),
     };
     let mut checked = vec![Checked { path: path.to_owned(), text, problems }];
     let templates = if others.is_empty() { templates } else { Vec::new() };
@@ -80,27 +90,40 @@ pub(crate) fn read(path: &Path, variables: &Variables, build_id: &str) -> Result
     Ok(Reading { templates, catalog: catalog.unwrap_or_default(), checked })
 }
 
-fn parse(
-    text: &str,
-    path: &Path,
-    catalog: &Catalog,
+fn surroundings<'a>(
     variables: BTreeMap<String, GivenVariable>,
     build_id: &str,
-) -> (Vec<Template>, Vec<Problem>) {
+    probe: &'a dyn Fn(&Path) -> PathKind,
+) -> Surroundings<'a> {
     let now = jiff::Timestamp::now().to_string();
     let build = [("date", now[..10].to_owned()), ("time", whole_seconds(&now)), ("id", build_id.to_owned())];
-    let surroundings = Surroundings {
+    Surroundings {
         environment: environment::all(),
         variables,
         build: build.map(|(name, value)| (name.to_owned(), value)).into(),
-        probe: &PathKind::on_disk,
-    };
-    parse_template(text, path, catalog, &surroundings)
+        probe,
+    }
 }
 
 /// `2026-11-21T05:43:02.123Z` without the fraction.
 pub(crate) fn whole_seconds(time: &str) -> String {
     time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
+/// The values that variables are given from outside, by those that win.
+///
+/// # Errors
+/// A file of variables can't be read or has errors in it.
+pub(crate) fn given(variables: &Variables) -> Result<BTreeMap<String, GivenVariable>, Failure> {
+    let mut wrong = Vec::new();
+    let given = given_variables(variables, &mut wrong)?;
+    match wrong.first() {
+        None => Ok(given),
+        Some(checked) => {
+            let what = format!("`{}` has errors in it", checked.path.display());
+            Err(Failure::new(Code::Wrong, what).because(checked.report()))
+        }
+    }
 }
 
 /// Of each variable the value that wins: flag, then the last file, then the environment.
@@ -163,7 +186,21 @@ pub(crate) fn read_sound(
     build_id: &str,
     say: &dyn Fn(&str),
 ) -> Result<(Vec<Template>, Catalog), Failure> {
-    let reading = read(path, variables, build_id)?;
+    read_sound_with(path, variables, build_id, &PathKind::on_disk, say)
+}
+
+/// The same with another word on what is at a path.
+///
+/// # Errors
+/// As of [`read_sound`].
+pub(crate) fn read_sound_with(
+    path: &Path,
+    variables: &Variables,
+    build_id: &str,
+    probe: &dyn Fn(&Path) -> PathKind,
+    say: &dyn Fn(&str),
+) -> Result<(Vec<Template>, Catalog), Failure> {
+    let reading = read_with(path, variables, build_id, probe)?;
     for checked in reading.checked.iter().filter(|checked| !checked.problems.is_empty()) {
         say(&format!("{}\n", checked.report()));
     }

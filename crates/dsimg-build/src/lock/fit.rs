@@ -7,7 +7,9 @@ use dsimg_plan::{Digest, Plan, Stage};
 
 use super::pins::pins;
 
-const HOW: [&str; 8] = ["provisioner", "version", "scripts", "steps", "timeout", "retries", "lock_timeout", "jobs"];
+/// The digests of secrets are of one host's key; which secrets there are stands in the parameters.
+const HOW: [&str; 9] =
+    ["provisioner", "version", "scripts", "steps", "timeout", "retries", "lock_timeout", "jobs", "secrets"];
 
 /// A place where a template asks for something else than when its lock was made.
 #[derive(Debug, Clone, PartialEq, Eq)]

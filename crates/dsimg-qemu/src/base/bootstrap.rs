@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
-use dsimg_machine::{BaseImage, MachineError, RunContext, WrittenParts};
+use dsimg_machine::{BaseImage, KnownBase, MachineError, RunContext, WrittenParts};
 use dsimg_template::template::{Bootstrap, Compression, DiskFormat, Network};
 
 use crate::disk::{Layout, QemuImg, Source, Target};
@@ -79,6 +79,11 @@ pub(super) async fn prepare(
         console: String::new(),
     })?;
     Ok(image)
+}
+
+/// The base in a folder of the cache, if it was made here.
+pub(super) fn read(folder: &Path) -> Option<KnownBase> {
+    store::read(folder).map(|(record, image)| KnownBase { image, written: record.used })
 }
 
 fn found(record: &Record, image: BaseImage, run: &RunContext) -> BaseImage {

@@ -29,10 +29,9 @@ pub(crate) async fn prepare(
     let expected = expected_digest(&source.checksum, &source.location, &access, run).await?;
     let place = Place::lock(&format!("{}-{}", expected.algorithm(), expected.hex()), run).await?;
     let name = file_name(&source.location);
-    let user = source.user.clone().unwrap_or_else(|| USER.to_owned());
     if let Some(found) = place.find() {
         run.debug(format!("base `{name}` is in the cache: {}", found.path.display()));
-        return Ok(BaseImage { description: name, user, ..found });
+        return Ok(describe(source, found));
     }
 
     let download = Download { location: source.location.clone(), expected, access };
@@ -45,10 +44,20 @@ pub(crate) async fn prepare(
     let made = workshop.path().join(DISK);
     make_qcow2(tools, &unpacked, &made, &disk, (&name, info.virtual_size), run).await?;
     let (_, sha256) = settle(&made, &run.cancel).await?;
-    let base = BaseImage { path: made, id: None, sha256, description: name, virtual_size: info.virtual_size, user };
+    let (description, user) = (name, user(source));
+    let base = BaseImage { path: made, id: None, sha256, description, virtual_size: info.virtual_size, user };
     let base = place.publish(workshop, base)?;
     forget_download(&download, &file, run);
     Ok(base)
+}
+
+/// A base of the cache, by the name and with the login of this template.
+pub(super) fn describe(source: &ImageSource, found: BaseImage) -> BaseImage {
+    BaseImage { description: file_name(&source.location), user: user(source), ..found }
+}
+
+fn user(source: &ImageSource) -> String {
+    source.user.clone().unwrap_or_else(|| USER.to_owned())
 }
 
 /// The last part of the path or URL, without a query.

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod image;
 mod inspect;
+pub(crate) mod known;
 mod store;
 mod unpack;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use dsimg_machine::{BaseImage, MachineError, RunContext};
+use dsimg_machine::{BaseImage, KnownBase, MachineError, RunContext};
 use dsimg_plan::Digest;
 
 pub(crate) const DISK: &str = "base.qcow2";
@@ -37,6 +37,9 @@ struct Description {
     /// Bytes of the file, and when it was last written: a base that was touched since is made anew.
     size: u64,
     modified: (i64, i64),
+    /// As in the record of a base that was made here: what was ever written.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    used: Vec<(u64, u64)>,
 }
 
 impl Place {
@@ -73,14 +76,7 @@ impl Place {
 
     /// The base, if it was made before and nobody touched it since.
     pub(crate) fn find(&self) -> Option<BaseImage> {
-        let text = std::fs::read(self.folder.join(DESCRIPTION)).ok()?;
-        let description: Description = serde_json::from_slice(&text).ok()?;
-        let path = self.folder.join(DISK);
-        let metadata = path.metadata().ok()?;
-        let untouched =
-            metadata.len() == description.size && (metadata.mtime(), metadata.mtime_nsec()) == description.modified;
-        // The cache may have been moved as a whole.
-        untouched.then_some(BaseImage { path, ..description.base })
+        read(&self.folder).map(|known| known.image)
     }
 
     /// An empty folder on the same disk in which the base is put together; gone when dropped.
@@ -92,9 +88,19 @@ impl Place {
 
     /// Gives the workshop, which holds [`DISK`], its name. The base's path is set to where it ends up.
     pub(crate) fn publish(&self, workshop: tempfile::TempDir, base: BaseImage) -> Result<BaseImage, MachineError> {
+        let known = KnownBase { image: base, written: Vec::new() };
+        self.publish_known(workshop, known)
+    }
+
+    /// The same for one of which it is known what was ever written.
+    pub(crate) fn publish_known(
+        &self,
+        workshop: tempfile::TempDir,
+        known: KnownBase,
+    ) -> Result<BaseImage, MachineError> {
         let failed = |error: io::Error| MachineError::file("cannot put a base into", &self.folder, error);
-        let base = BaseImage { path: self.folder.join(DISK), ..base };
-        seal(workshop.path(), &base).map_err(failed)?;
+        let base = BaseImage { path: self.folder.join(DISK), ..known.image };
+        seal(workshop.path(), &base, known.written).map_err(failed)?;
         match std::fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -118,13 +124,26 @@ impl Place {
 
 const PARTIAL: &str = ".partial-";
 
-fn seal(folder: &Path, base: &BaseImage) -> io::Result<()> {
+/// What is known of the base in a folder, if nobody touched it since.
+pub(crate) fn read(folder: &Path) -> Option<KnownBase> {
+    let text = std::fs::read(folder.join(DESCRIPTION)).ok()?;
+    let description: Description = serde_json::from_slice(&text).ok()?;
+    let path = folder.join(DISK);
+    let metadata = path.metadata().ok()?;
+    let untouched =
+        metadata.len() == description.size && (metadata.mtime(), metadata.mtime_nsec()) == description.modified;
+    // The cache may have been moved as a whole.
+    let image = BaseImage { path, ..description.base };
+    untouched.then_some(KnownBase { image, written: description.used })
+}
+
+fn seal(folder: &Path, base: &BaseImage, used: Vec<(u64, u64)>) -> io::Result<()> {
     let disk = folder.join(DISK);
     std::fs::set_permissions(&disk, PermissionsExt::from_mode(0o444))?;
     File::open(&disk)?.sync_all()?;
     let metadata = disk.metadata()?;
-    let description =
-        Description { base: base.clone(), size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) };
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    let description = Description { base: base.clone(), size: metadata.len(), modified, used };
     write_record(folder, &description, &base.sha256)?;
     std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))
 }

@@ -1,11 +1,12 @@
 //! Writing a bundle: one stream, and there whole or not at all.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dsimg_plan::Digest;
+use dsimg_plan::inputs::hash_file;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -26,7 +27,7 @@ enum Content<'a> {
     Packed(File),
 }
 
-/// Writes the members, and the blobs from the store, to `out`, which appears when all of it is on the disk. Blobs are
+/// Writes the members, and the blobs from the store or their files, to `out`, which appears when all of it is on the disk. Blobs are
 /// checked while they are read.
 ///
 /// # Errors
@@ -81,7 +82,10 @@ fn layers<'a>(
             name: blob.name.clone(),
             source: StoreError::Missing { digest: blob.digest.clone() },
         };
-        let size = store.size_of(&blob.digest).ok_or_else(missing)?;
+        let size = match &blob.file {
+            None => store.size_of(&blob.digest).ok_or_else(missing)?,
+            Some(path) => fs::metadata(path).map_err(|source| BundleError::file("cannot read", path, source))?.len(),
+        };
         layers.push(match blob.compress {
             false => (Descriptor::blob(&blob.name, &blob.digest, size), Content::Blob(blob)),
             true => {
@@ -96,8 +100,7 @@ fn layers<'a>(
 
 /// Its size has to be known before it is written, so it is packed beside the bundle first.
 fn compress(store: &Store, blob: &BundleBlob, folder: &Path) -> Result<(File, Digest, u64), BundleError> {
-    let damaged = |source| BundleError::Blob { name: blob.name.clone(), source };
-    let path = store.verified(&blob.digest).map_err(damaged)?;
+    let path = verified(store, blob)?;
     let packed = (|| {
         let mut packed = tempfile::tempfile_in(folder)?;
         zstd::stream::copy_encode(File::open(path)?, BufWriter::with_capacity(BUFFER, &packed), LEVEL)?;
@@ -115,6 +118,20 @@ fn compress(store: &Store, blob: &BundleBlob, folder: &Path) -> Result<(File, Di
         Ok((packed, Digest::of_hasher(hasher), size))
     })();
     packed.map_err(|source| BundleError::file("cannot pack a blob in", folder, source))
+}
+
+/// Where the blob is, read back and found good.
+fn verified(store: &Store, blob: &BundleBlob) -> Result<PathBuf, BundleError> {
+    let Some(path) = &blob.file else {
+        let damaged = |source| BundleError::Blob { name: blob.name.clone(), source };
+        return store.verified(&blob.digest).map_err(damaged);
+    };
+    let (found, _) = hash_file(path).map_err(|source| BundleError::file("cannot read", path, source))?;
+    if found == blob.digest {
+        Ok(path.clone())
+    } else {
+        Err(BundleError::Changed { path: path.clone(), digest: blob.digest.clone() })
+    }
 }
 
 struct Output<'a> {
@@ -136,12 +153,12 @@ impl Output<'_> {
     }
 
     fn blob(&mut self, store: &Store, blob: &BundleBlob, size: u64) -> Result<(), BundleError> {
-        let path = store.path_of(&blob.digest);
+        let path = blob.file.clone().unwrap_or_else(|| store.path_of(&blob.digest));
         let file = File::open(&path).map_err(|source| BundleError::file("cannot read", &path, source))?;
         match self.stream(&blob.digest, size, file, &blob.name) {
             // The store says what is wrong with it, and sets it aside.
-            Err(BundleError::Damaged { .. }) => match store.verified(&blob.digest) {
-                Err(source) => Err(BundleError::Blob { name: blob.name.clone(), source }),
+            Err(BundleError::Damaged { .. }) => match verified(store, blob) {
+                Err(error) => Err(error),
                 Ok(path) => Err(BundleError::file("it changed while it was read:", &path, io::ErrorKind::Other.into())),
             },
             other => other,

@@ -47,7 +47,15 @@ pub fn unpack(bundle: &Path, store: &Store) -> Result<Members, BundleError> {
                 };
                 members.insert(title.to_owned(), bytes);
             }
-            (None, _) if !is_new => {}
+            (None, _) if !is_new => {
+                // A file of somebody's may be the same as a member.
+                let mut of_member = members.values().map(Vec::as_slice).chain([CONFIG]);
+                let same = of_member.find(|bytes| Digest::of_bytes(bytes) == digest).map(<[u8]>::to_vec);
+                if let Some(bytes) = same.filter(|_| !staged.contains(&digest)) {
+                    staging.file(&digest)?.write(&bytes)?;
+                    staged.insert(digest);
+                }
+            }
             (None, None) => {
                 input.blob(layer, &digest, &mut staging.file(&digest)?)?;
                 staged.insert(digest);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
+use dsimg_build::bundle::Unpacked;
 use dsimg_machine::{Event, Ledger, Level};
-use dsimg_plan::{Plan, gather_inputs, make_plans};
+use dsimg_plan::{Inputs, Plan, gather_inputs, make_plans};
 use dsimg_template::{Catalog, Template};
 
 use crate::arguments::{Build, OnError, Shell};
@@ -20,29 +21,32 @@ use crate::commands::shell;
 use crate::failure::{Code, Failure};
 use crate::locking::{Bound, Locks, Use};
 use crate::one_build::{self, Shared};
-use crate::reading::{read_sound, whole_seconds};
+use crate::reading::{read_sound_with, whole_seconds};
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
-use crate::{environment, leftovers, outcome, secrets, signals, wire};
+use crate::{environment, leftovers, offline, outcome, secrets, signals, wire};
 
 /// # Errors
 /// The template is wrong, or one of the builds did not end with an image.
 pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
-    let how = if arguments.locked { Use::Strictly } else { Use::Keep };
-    match read_and_plan(arguments, &how) {
-        Ok(work) => match carry_out(work, arguments, Goal::Image).await {
-            Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
-                look_into(failure, arguments).await
-            }
-            ended => ended,
-        },
-        Err(failure) => {
-            if arguments.json {
-                JsonLines::default().result("", &outcome::failure(&failure, None));
-            }
-            Err(failure)
+    let tell = |failure: &Failure| {
+        if arguments.json {
+            JsonLines::default().result("", &outcome::failure(failure, None));
         }
+    };
+    let offline = arguments.offline.then(|| offline::open(arguments)).transpose().inspect_err(tell)?;
+    let (arguments, bundle) = match &offline {
+        Some((bundle, arguments)) => (arguments, Some(bundle)),
+        None => (arguments, None),
+    };
+    let how = if arguments.locked { Use::Strictly } else { Use::Keep };
+    let work = read_and_plan(arguments, &how, bundle).inspect_err(tell)?;
+    match carry_out(work, arguments, Goal::Image).await {
+        Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
+            look_into(failure, arguments).await
+        }
+        ended => ended,
     }
 }
 
@@ -68,38 +72,53 @@ pub(crate) enum Goal {
 }
 
 /// What is to be built, before anything is made.
-pub(crate) struct Work {
+pub(crate) struct Work<'b> {
     build_id: String,
     /// One for each combination of the template's matrix.
-    templates: Vec<Template>,
+    pub templates: Vec<Template>,
     catalog: Catalog,
-    bound: Vec<Bound>,
-    locks: Locks,
+    /// What the plans were made of beside the templates.
+    pub inputs: Inputs,
+    pub bound: Vec<Bound>,
+    pub locks: Locks,
     how: Use,
+    /// Where the template is from, and all that it needs.
+    bundle: Option<&'b Unpacked>,
     /// The report of the template's warnings.
     warnings: String,
-    cache: PathBuf,
+    pub cache: PathBuf,
     state: PathBuf,
 }
 
-pub(crate) fn read_and_plan(arguments: &Build, how: &Use) -> Result<Work, Failure> {
+pub(crate) fn read_and_plan<'b>(
+    arguments: &Build,
+    how: &Use,
+    bundle: Option<&'b Unpacked>,
+) -> Result<Work<'b>, Failure> {
     check_terminal(arguments)?;
     let (cache, state) = (environment::cache_folder()?, environment::state_folder()?);
     let build_id = new_build_id()?;
     let warnings = Remembered::default();
-    let (templates, catalog) =
-        read_sound(&arguments.template, &arguments.variables, &build_id, &|text| warnings.say(text))?;
-    let plans = plan(arguments, &templates, &catalog, &state)?;
+    let probe = |path: &Path| offline::probe(bundle, path);
+    let say = |text: &str| warnings.say(text);
+    let (templates, catalog) = read_sound_with(&arguments.template, &arguments.variables, &build_id, &probe, &say)?;
+    let (plans, inputs) = plan(arguments, &templates, &catalog, &state)?;
     let locks = Locks::beside(&arguments.template)?;
-    let bound = plans.into_iter().map(|plan| locks.bind(plan, how)).collect::<Result<_, _>>()?;
+    let bound = match bundle {
+        None => plans.into_iter().map(|plan| locks.bind(plan, how)).collect::<Result<_, _>>()?,
+        Some(bundle) => offline::bind(plans, &locks, bundle)?,
+    };
     let (warnings, how) = (warnings.take(), how.clone());
-    Ok(Work { build_id, templates, catalog, bound, locks, how, warnings, cache, state })
+    Ok(Work { build_id, templates, catalog, inputs, bound, locks, how, bundle, warnings, cache, state })
 }
 
-pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Result<(), Failure> {
+pub(crate) async fn carry_out(work: Work<'_>, arguments: &Build, goal: Goal) -> Result<(), Failure> {
     let names: Vec<_> = work.bound.iter().map(|bound| bound.plan.run_name()).collect();
     let screen = ui::screen(arguments.json, arguments.progress, &names);
-    leftovers::free(&work.state, screen.as_ref()).await;
+    if work.bundle.is_none() {
+        // What is on this host waits for the next build: what lies elsewhere can't be asked for now.
+        leftovers::free(&work.state, screen.as_ref()).await;
+    }
     let ledger = open_ledger(&work.state, &work.build_id)?;
     let stop = signals::watch(Arc::clone(&screen), ledger.path().to_owned())?;
 
@@ -115,6 +134,7 @@ pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Resu
         builds: work.bound.len(),
         locks: RefCell::new(work.locks),
         how: work.how,
+        bundle: work.bundle,
         goal,
         warnings: work.warnings,
         build_id: work.build_id,
@@ -125,6 +145,10 @@ pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Resu
         stop,
     };
     warn_of_short_secrets(&work.templates, screen.as_ref());
+    if work.bundle.is_some() && work.bound.iter().any(|bound| !bound.plan.publish.is_empty()) {
+        let text = "the image stays on this host: an offline build publishes nothing".to_owned();
+        screen.report("", &Event::Message { level: Level::Info, text });
+    }
     // On one thread: processes die with the thread that started them.
     let places = Semaphore::new(machines_at_once(&work.bound));
     let build = async |bound| {
@@ -179,12 +203,17 @@ fn check_terminal(arguments: &Build) -> Result<(), Failure> {
     Err(failure.with_hint("use `--on-error cleanup` or `--on-error keep`"))
 }
 
-fn plan(arguments: &Build, templates: &[Template], catalog: &Catalog, state: &Path) -> Result<Vec<Plan>, Failure> {
+fn plan(
+    arguments: &Build,
+    templates: &[Template],
+    catalog: &Catalog,
+    state: &Path,
+) -> Result<(Vec<Plan>, Inputs), Failure> {
     check_only(&arguments.only, templates)?;
     let inputs = gather_inputs(templates, catalog, &secrets::hash_key(templates, state)?)?;
     let plans = make_plans(templates, catalog, &inputs, &arguments.only)?;
     check_from(arguments.from.as_deref(), &plans)?;
-    Ok(plans)
+    Ok((plans, inputs))
 }
 
 /// Unique among all builds, and sorted by time: `20261121-054302-4711-9f2c`.

@@ -2,6 +2,7 @@
 
 mod du;
 mod ls;
+mod packages;
 mod prune;
 mod rm;
 mod verify;

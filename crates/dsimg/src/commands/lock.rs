@@ -25,12 +25,13 @@ pub(crate) async fn run(arguments: &Lock) -> Result<(), Failure> {
         force: false,
         no_publish: true,
         locked: false,
+        offline: false,
         no_cache: false,
         from: None,
         on_error: OnError::Cleanup,
         json: false,
         progress: arguments.progress,
     };
-    let work = build::read_and_plan(&build, &how)?;
+    let work = build::read_and_plan(&build, &how, None)?;
     build::carry_out(work, &build, Goal::Lock).await
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod build;
+pub(crate) mod bundle;
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod doctor;

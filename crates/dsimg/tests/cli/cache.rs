@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Stdio;
+use std::time::Duration;
 
 use dsimg_checkpoint::{Base, Checkpoint, FileFacts, Kind, Memory, Store};
 use dsimg_plan::Digest;
@@ -137,9 +138,10 @@ fn the_room_is_told_by_its_parts() {
     assert!((4_000_000..4_200_000).contains(&part("memories")), "{json}");
     assert!((800_000..1_000_000).contains(&part("disks")), "{json}");
     assert!(part("bases") >= 90_000 && part("downloads") >= 50_000, "{json}");
-    let parts = ["disks", "memories", "set_aside", "bases", "downloads", "tools", "work", "other"];
+    let parts =
+        ["disks", "memories", "set_aside", "bases", "packages", "downloads", "tools", "bundles", "work", "other"];
     assert_eq!(parts.iter().map(|name| part(name)).sum::<u64>(), part("total"));
-    assert_eq!(part("budget"), 30 << 30);
+    assert_eq!((part("budget"), part("packages_budget")), (30 << 30, 20 << 30));
     assert!(shown.contains("memories      3.8 MiB  of checkpoints"), "{shown}");
     let wrong = place.command(&["cache", "du"]).env("DSIMG_CACHE_BUDGET", "lots").output().unwrap();
     assert_eq!(place.ran(wrong).code, Some(2));
@@ -162,6 +164,33 @@ fn pruning_drops_memories_before_disks_and_stops_at_the_budget() {
     assert_eq!(ids(&place), ["b1-boot", "b2-r"]);
     good(&place, &["cache", "prune", "--older-than", "50s"]);
     assert_eq!(ids(&place), [""; 0]);
+}
+
+#[test]
+fn packages_have_a_budget_of_their_own() {
+    let place = filled();
+    let packages = dsimg_store::Store::open(&place.path(CACHE)).unwrap();
+    let put = |text: &str, age: u64| {
+        let digest = packages.put_bytes(text.repeat(20_000).as_bytes()).unwrap().digest;
+        let file = fs::File::options().append(true).open(packages.find(&digest).unwrap()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        digest
+    };
+    let (old, new) = (put("old", 8 * 86400), put("new", 60));
+    fs::create_dir_all(place.path(&format!("{CACHE}/bundles/left"))).unwrap();
+    assert!(good(&place, &["cache", "du"]).out.contains("budget       20.0 GiB  for packages"));
+    assert_eq!(good(&place, &["cache", "prune"]).out, "nothing to remove\n");
+    assert!(!place.path(&format!("{CACHE}/bundles/left")).exists());
+    let told = good(&place, &["cache", "prune", "--packages", "100kB", "--dry-run"]).out;
+    assert_eq!(told, "would remove 1 file of the package store, 60.0 KiB\nwould free 60.0 KiB\n");
+    let done = good(&place, &["cache", "prune", "--packages", "100kB"]).out;
+    assert_eq!(done, told.replace("would remove", "removed").replace("would free", "freed"));
+    assert!(packages.find(&old).is_none() && packages.find(&new).is_some());
+    let old = put("old", 8 * 86400);
+    good(&place, &["cache", "prune", "--older-than", "1w"]);
+    assert!(packages.find(&old).is_none() && packages.find(&new).is_some());
+    let wrong = place.command(&["cache", "prune"]).env("DSIMG_PACKAGES_BUDGET", "lots").output().unwrap();
+    assert!(place.ran(wrong).err.contains("`DSIMG_PACKAGES_BUDGET`: "));
 }
 
 #[test]

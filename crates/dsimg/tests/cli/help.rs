@@ -1,11 +1,25 @@
 use crate::place::Place;
 
+const COMMANDS: [&str; 12] = [
+    "build",
+    "lock",
+    "bundle",
+    "plan",
+    "validate",
+    "inspect",
+    "shell",
+    "cache",
+    "doctor",
+    "init",
+    "schema",
+    "completions",
+];
+
 #[test]
 fn every_command_says_what_it_does_and_how() {
     let place = Place::new();
     let mut shown = place.dsimg(&["--help"]).out;
-    for command in ["build", "plan", "validate", "inspect", "shell", "cache", "doctor", "init", "schema", "completions"]
-    {
+    for command in COMMANDS {
         let ran = place.dsimg(&[command, "-h"]);
         assert_eq!(ran.code, Some(0));
         shown.push_str(&format!("\n$ dsimg {command} -h\n{}", ran.out));
@@ -18,8 +32,7 @@ fn every_command_says_what_it_does_and_how() {
 fn every_command_and_option_is_in_the_docs() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
     let place = Place::new();
-    for command in ["build", "plan", "validate", "inspect", "shell", "cache", "doctor", "init", "schema", "completions"]
-    {
+    for command in COMMANDS {
         let (_, rest) =
             docs.split_once(&format!("\n## {command}\n")).unwrap_or_else(|| panic!("no part on `{command}`"));
         let own = rest.split("\n## ").next().unwrap();
@@ -48,7 +61,7 @@ fn a_wrong_command_line_is_answered_with_the_right_one() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
         ran.err
     };
-    assert!(wrong(&["biuld", "x"]).contains("a similar subcommand exists: 'build'"));
+    assert!(wrong(&["biuld", "x"]).contains("similar subcommands exist: 'bundle', 'build'"));
     assert!(wrong(&["build"]).contains("required arguments were not provided"));
     assert!(wrong(&["build", "x", "--progress", "loud"]).contains("[possible values: auto, tty, plain, quiet]"));
     assert!(wrong(&["build", "x", "--json", "--progress", "tty"]).contains("cannot be used with"));

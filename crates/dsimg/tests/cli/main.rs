@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod build;
+mod bundle;
 mod cache;
 mod doctor;
 mod help;

@@ -59,21 +59,7 @@ impl Place {
 
     /// The base, if it is there and whole.
     pub(super) fn find(&self) -> Option<(Record, BaseImage)> {
-        let record: Record = serde_json::from_slice(&std::fs::read(self.folder.join(RECORD)).ok()?).ok()?;
-        let path = self.folder.join(DISK);
-        // Its bytes were hashed when it was made, and nothing writes to it since.
-        if record.format != 1 || path.metadata().ok()?.len() != record.size {
-            return None;
-        }
-        let image = BaseImage {
-            description: format!("{} {}, made {}", record.recipe.distro_key(), record.recipe.suite, record.made),
-            sha256: record.sha256.clone(),
-            virtual_size: record.virtual_size,
-            user: record.recipe.user().to_owned(),
-            path,
-            id: None,
-        };
-        Some((record, image))
+        read(&self.folder)
     }
 
     /// Waits for other builds that make the same base, and says so.
@@ -126,6 +112,25 @@ impl Place {
             .map_err(|error| MachineError::file("cannot rename the finished base to", &self.folder, error))?;
         gone(from, run)
     }
+}
+
+/// What is known of the base in a folder, if it is whole.
+pub(super) fn read(folder: &Path) -> Option<(Record, BaseImage)> {
+    let record: Record = serde_json::from_slice(&std::fs::read(folder.join(RECORD)).ok()?).ok()?;
+    let path = folder.join(DISK);
+    // Its bytes were hashed when it was made, and nothing writes to it since.
+    if record.format != 1 || path.metadata().ok()?.len() != record.size {
+        return None;
+    }
+    let image = BaseImage {
+        description: format!("{} {}, made {}", record.recipe.distro_key(), record.recipe.suite, record.made),
+        sha256: record.sha256.clone(),
+        virtual_size: record.virtual_size,
+        user: record.recipe.user().to_owned(),
+        path,
+        id: None,
+    };
+    Some((record, image))
 }
 
 /// A base in the making.

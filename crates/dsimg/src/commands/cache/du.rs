@@ -17,26 +17,28 @@ use crate::ui::output::{print, say};
 use crate::ui::text::{bytes, printable};
 
 /// Each part, and what it is.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 10] = [
     ("disks", "of checkpoints"),
     ("memories", "of checkpoints"),
     ("set-aside", "damaged, gone with the next `dsimg cache prune`"),
     ("bases", ""),
+    ("packages", "that locks and bundles name"),
     ("downloads", ""),
     ("tools", ""),
+    ("bundles", "of builds that run"),
     ("work", "of builds that run"),
     ("other", ""),
 ];
 
 pub(super) fn run(cache: &Path, arguments: &CacheDu) -> Result<(), Failure> {
-    let budget = environment::cache_budget()?.0;
+    let budgets = (environment::cache_budget()?.0, environment::packages_budget()?.0);
     let usage = Usage::of(cache);
     for (path, error) in &usage.unread {
         say(&printable(&format!("warning: cannot read `{}`: {error}\n", path.display())));
     }
     match arguments.format {
-        Format::Json => print(&format!("{:#}\n", usage.record(budget))),
-        Format::Text => print(&usage.describe(budget)),
+        Format::Json => print(&format!("{:#}\n", usage.record(budgets))),
+        Format::Text => print(&usage.describe(budgets)),
     }
 }
 
@@ -71,6 +73,7 @@ impl Usage {
                     "memories"
                 }
                 "checkpoints" => "disks",
+                "store" => "packages",
                 other => other,
             };
             PARTS.iter().position(|(known, _)| *known == name).unwrap_or(PARTS.len() - 1)
@@ -108,21 +111,23 @@ impl Usage {
         self.sums.iter().sum()
     }
 
-    fn describe(&self, budget: u64) -> String {
+    fn describe(&self, (budget, packages): (u64, u64)) -> String {
         let mut text = String::new();
         for ((name, what), sum) in PARTS.iter().zip(self.sums) {
             // These are there when something is going on or has gone wrong.
-            if sum > 0 || !matches!(*name, "set-aside" | "work" | "other") {
+            if sum > 0 || !matches!(*name, "set-aside" | "bundles" | "work" | "other") {
                 let _ = writeln!(text, "{}", format!("{name:<9}  {:>10}  {what}", bytes(sum)).trim_end());
             }
         }
         let _ = writeln!(text, "{:<9}  {:>10}", "total", bytes(self.total()));
-        let _ = writeln!(text, "{:<9}  {:>10}  for disks and memories of checkpoints", "budget", bytes(budget));
+        for (of, budget) in [("for disks and memories of checkpoints", budget), ("for packages", packages)] {
+            let _ = writeln!(text, "{:<9}  {:>10}  {of}", "budget", bytes(budget));
+        }
         text
     }
 
-    fn record(&self, budget: u64) -> serde_json::Value {
-        let mut record = json!({ "format": 1, "total": self.total(), "budget": budget });
+    fn record(&self, (budget, packages): (u64, u64)) -> serde_json::Value {
+        let mut record = json!({ "format": 1, "total": self.total(), "budget": budget, "packages_budget": packages });
         for ((name, _), sum) in PARTS.iter().zip(self.sums) {
             record[name.replace('-', "_")] = json!(sum);
         }

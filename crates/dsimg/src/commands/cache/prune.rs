@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use dsimg_checkpoint::{
     Checkpoint, Compressed, Damage, Eviction, Listing, Policy, Store, StoreError, evict, to_compress,
 };
+use dsimg_store::Pruned;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{du, failure, in_a_line, list, stage};
+use super::{du, failure, in_a_line, list, packages, stage};
 use crate::arguments::CachePrune;
 use crate::environment;
 use crate::failure::Failure;
@@ -19,13 +20,16 @@ use crate::ui::output::{print, say};
 use crate::ui::text::{bytes, printable};
 
 pub(super) fn run(cache: &Path, arguments: &CachePrune) -> Result<(), Failure> {
-    let policy = policy(arguments)?;
+    let (policy, pruning) = (policy(arguments)?, packages::pruning(arguments)?);
     let store = Store::new(cache);
     if arguments.dry_run {
-        return print(&printable(&foretell(&store, cache, &policy, arguments.all).map_err(failure)?));
+        let packages = packages::foretell(cache, &pruning)?;
+        return print(&printable(&foretell(&store, cache, &policy, arguments.all, packages).map_err(failure)?));
     }
     let mut cleared = Cleared::default();
     let ended = clear(&store, policy, arguments.all, &mut cleared).and_then(|()| sweep(&store, cache, &mut cleared));
+    let pruned = packages::prune(cache, &pruning);
+    cleared.gone.extend(pruned.as_ref().ok().and_then(|pruned| packages::describe(*pruned)));
     for (id, error) in &cleared.stayed {
         let what = match error {
             StoreError::InUse { .. } => format!("checkpoint {id} stays: it is in use by a build or a shell\n"),
@@ -34,7 +38,8 @@ pub(super) fn run(cache: &Path, arguments: &CachePrune) -> Result<(), Failure> {
         say(&printable(&what));
     }
     print(&printable(&cleared.describe("removed", "freed")))?;
-    ended.map_err(failure)
+    ended.map_err(failure)?;
+    pruned.map(drop)
 }
 
 /// Makes room at the end of a build; `keep` is what it used and made. What is worth saying comes back: a cache that
@@ -71,6 +76,13 @@ pub(crate) fn keep_within_budget(cache: &Path, keep: &BTreeSet<String>) -> Vec<S
     messages.extend(failed.map(|(id, error)| format!("checkpoint {id} stays as it is: {}", in_a_line(error))));
     if let Err(error) = ended {
         messages.push(format!("the cache can't be pruned: {}", in_a_line(&error)));
+    }
+    match packages::keep_within_budget(cache).map(packages::describe) {
+        Ok(None) => {}
+        Ok(Some((what, size))) => {
+            messages.push(format!("packages were over their budget: {what}, {} freed", bytes(size)))
+        }
+        Err(failure) => messages.push(format!("the package store can't be pruned: {}", failure.summary())),
     }
     messages
 }
@@ -136,7 +148,7 @@ impl Cleared {
 }
 
 /// What would go, as far as nothing of it is in use.
-fn foretell(store: &Store, cache: &Path, policy: &Policy, all: bool) -> Result<String, StoreError> {
+fn foretell(store: &Store, cache: &Path, policy: &Policy, all: bool, packages: Pruned) -> Result<String, StoreError> {
     let mut listing = list(store)?;
     let mut cleared = Cleared::default();
     if all {
@@ -152,6 +164,7 @@ fn foretell(store: &Store, cache: &Path, policy: &Policy, all: bool) -> Result<S
     cleared.gone.extend(store.leftovers().into_iter().map(|it| (it.path.display().to_string(), it.allocated)));
     let aside = set_aside(&cache.join("bases"));
     cleared.gone.extend(aside.into_iter().map(|(path, size)| (path.display().to_string(), size)));
+    cleared.gone.extend(packages::describe(packages));
     let compressed = to_compress.iter().map(|checkpoint| {
         let size = checkpoint.memory.as_ref().map_or(0, |memory| memory.file.allocated);
         format!("would compress {}, {} now, if that saves a fifth of it\n", memory_name(checkpoint), bytes(size))

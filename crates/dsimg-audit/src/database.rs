@@ -8,9 +8,11 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use dsimg_manifest::normal_name;
+
 use crate::AuditError;
 use crate::affected::is_named;
-use crate::names::{Subject, normal_name};
+use crate::names::Subject;
 use crate::osv::{Head, Record};
 
 /// The largest record, in bytes. The largest known have 3 MB.

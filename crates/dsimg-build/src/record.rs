@@ -18,6 +18,9 @@ use crate::output::OutputFolder;
 use crate::save::Notes;
 use crate::timings::Timings;
 
+/// The lock that the image was built from, in its folder.
+pub const IMAGE_LOCK: &str = "image.lock";
+
 /// What the machine became.
 #[derive(Debug)]
 pub(crate) struct Outcome {

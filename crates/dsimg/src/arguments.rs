@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Show what is in an image: its manifest, as people read it.
     Inspect(Inspect),
+    /// Show what changed from one image to another.
+    Diff(Diff),
     /// Open a shell in a throw-away machine on a checkpoint.
     Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
@@ -262,6 +264,39 @@ pub(crate) struct Inspect {
     pub packages: bool,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// One page for a mail or a ticket.
+    Html,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg diff images/team-1.0 images/team-1.1
+  dsimg diff old/team.lock team.lock --only kvm
+  dsimg diff images/team-1.0 images/team-1.1 --format html -o changes.html")]
+pub(crate) struct Diff {
+    /// What was: an image's folder, a manifest, a lock or a disk (qcow2, raw).
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// What is, in one of the same forms.
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Which build of a lock that has several; given twice, of A and of B.
+    #[arg(long, value_name = "BUILD")]
+    pub only: Vec<String>,
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub format: DiffFormat,
+    /// Write it to this file.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod failure;
 mod keep;
 mod leftovers;
 mod locking;
+mod named;
 mod one_build;
 mod outcome;
 mod publishing;
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),

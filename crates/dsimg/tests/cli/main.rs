@@ -5,9 +5,13 @@
 
 mod build;
 mod cache;
+mod diff;
+mod disks;
 mod doctor;
 mod help;
 mod inspect;
 mod place;
+#[path = "../../../dsimg-manifest/tests/sample/mod.rs"]
+mod sample;
 mod stopping;
 mod templates;

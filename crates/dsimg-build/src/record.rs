@@ -1,12 +1,15 @@
 //! The manifest, written last.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use dsimg_machine::{Ami, Artifact, BaseImage, RunContext, Written};
-use dsimg_manifest::lock::LockedBase;
+use dsimg_manifest::lock::{LockedBase, write_lock};
 use dsimg_manifest::manifest::{self, Manifest};
 use dsimg_manifest::outputs::OUTPUTS;
+use dsimg_manifest::sbom::{SBOM, sbom};
+use dsimg_manifest::{Lock, LockFile};
 use dsimg_plan::Digest;
 use dsimg_plan::plan::PlannedBase;
 use dsimg_template::template::Location;
@@ -41,8 +44,19 @@ pub(crate) fn write_manifest(
     let log = output.path().join("build.log");
     fs::copy(setting.job.log, &log).map_err(|error| BuildError::file("cannot write", &log, error))?;
     let manifest = make_manifest(outcome, setting, timings, run);
+    let lock = setting.job.lock.map(|kept| kept.lock);
+    if let Some(lock) = lock {
+        write(&output.path().join(IMAGE_LOCK), &image_lock(lock, &setting.job.plan.run_name()))?;
+    }
+    write(&output.path().join(SBOM), &sbom(&manifest, lock))?;
     write_all(output.path(), &manifest)?;
     Ok(manifest)
+}
+
+/// Without what the first image came to: that of the first and the next build is the same.
+fn image_lock(lock: &Lock, run_name: &str) -> String {
+    let lock = Lock { image: None, ..lock.clone() };
+    write_lock(&LockFile { runs: BTreeMap::from([(run_name.to_owned(), lock)]) })
 }
 
 /// Puts the AMIs that an image was published as into the files of its folder.
@@ -62,7 +76,15 @@ pub fn record_published(folder: &Path, manifest: Manifest, amis: Vec<Ami>) -> Re
 /// The manifest last.
 fn write_all(folder: &Path, manifest: &Manifest) -> Result<(), BuildError> {
     let text = manifest.to_json();
-    let checksums = manifest.checksums(Digest::of_bytes(text.as_bytes()).as_str());
+    let mut documents = vec![("manifest.json", Digest::of_bytes(text.as_bytes()).to_string())];
+    for name in [IMAGE_LOCK, SBOM] {
+        let file = folder.join(name);
+        if file.is_file() {
+            let bytes = fs::read(&file).map_err(|error| BuildError::file("cannot read", &file, error))?;
+            documents.push((name, Digest::of_bytes(&bytes).to_string()));
+        }
+    }
+    let checksums = manifest.checksums(&documents);
     write(&folder.join(OUTPUTS), &manifest.outputs())?;
     if !manifest.build.amis.is_empty() {
         let (name, variables) = manifest.terraform_variables();

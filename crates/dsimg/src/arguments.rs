@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Show what changed from one image to another.
     Diff(Diff),
+    /// Write the bill of materials of an image: CycloneDX.
+    Sbom(Sbom),
     /// Open a shell in a throw-away machine on a checkpoint.
     Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
@@ -294,6 +296,23 @@ pub(crate) struct Diff {
     pub only: Vec<String>,
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     pub format: DiffFormat,
+    /// Write it to this file.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg sbom images/team-1.0 -o team.cdx.json
+  dsimg sbom team.lock --only kvm")]
+pub(crate) struct Sbom {
+    /// An image's folder, a manifest or a lock.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// Which build of a lock that has several.
+    #[arg(long, value_name = "BUILD")]
+    pub only: Option<String>,
     /// Write it to this file.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,

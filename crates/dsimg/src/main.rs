@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Diff(arguments) => commands::diff::run(&arguments),
+        Command::Sbom(arguments) => commands::sbom::run(&arguments),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),

@@ -15,6 +15,7 @@ use dsimg_store::Store;
 use tokio::task::spawn_blocking;
 
 use super::fit::what_is_asked_for;
+use super::licences::fill_licences;
 use crate::error::BuildError;
 use crate::tools;
 
@@ -38,9 +39,17 @@ pub struct Stock {
 pub async fn lock_of(stock: Stock, plan: &Plan, access: &Access, run: &RunContext) -> Result<Lock, BuildError> {
     let tools = tools::locked(&plan.stages, &plan.network, access, run).await?;
     let (store, plan) = (Store::open(&run.cache)?, plan.clone());
-    // Package lists have tens of megabytes.
-    let made = spawn_blocking(move || make_lock(&stock, tools, &plan, &store));
-    Ok(made.await.map_err(|_| BuildError::Cancelled)??)
+    // Package lists have tens of megabytes, and each package is looked into.
+    let made = spawn_blocking(move || {
+        let mut lock = make_lock(&stock, tools, &plan, &store)?;
+        let unreadable = fill_licences(&mut lock, &store);
+        Ok::<_, MirrorError>((lock, unreadable))
+    });
+    let (lock, unreadable) = made.await.map_err(|_| BuildError::Cancelled)??;
+    for error in unreadable {
+        run.warn(format!("{error}, so its licence is not known"));
+    }
+    Ok(lock)
 }
 
 fn make_lock(stock: &Stock, tools: Vec<LockedTool>, plan: &Plan, store: &Store) -> Result<Lock, MirrorError> {

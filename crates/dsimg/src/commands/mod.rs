@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod lock;
 pub(crate) mod plan;
+pub(crate) mod sbom;
 pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod validate;

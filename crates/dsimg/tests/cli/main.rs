@@ -13,5 +13,6 @@ mod inspect;
 mod place;
 #[path = "../../../dsimg-manifest/tests/sample/mod.rs"]
 mod sample;
+mod sbom;
 mod stopping;
 mod templates;

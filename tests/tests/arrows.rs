@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "machine",
             "download",
             "qemu",
+            "audit",
             "aws",
             "build",
             "manifest",

@@ -51,6 +51,19 @@ pub(crate) fn read(folder: &Path, subjects: &[&Subject]) -> Result<Option<Adviso
     Ok(Some(Advisories { file, records: reader.records, count: reader.count, newest: reader.newest }))
 }
 
+/// Counts the records of a dump that was fetched just now.
+///
+/// # Errors
+/// It is no dump, or has no records.
+pub fn check_dump(file: &Path) -> Result<usize, AuditError> {
+    let open = File::open(file).map_err(|cause| AuditError::database(file, cause))?;
+    let archive = zip::ZipArchive::new(BufReader::new(open));
+    let archive = archive.map_err(|cause| AuditError::database(file, in_words(&cause)))?;
+    let names = archive.file_names();
+    let records = names.filter(|name| name.as_ref().is_ok_and(|name| is_record(Path::new(name.as_ref())))).count();
+    if records == 0 { Err(AuditError::database(file, "it has no records")) } else { Ok(records) }
+}
+
 enum Place {
     Zip(PathBuf),
     Folder(PathBuf),

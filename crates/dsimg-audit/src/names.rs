@@ -70,20 +70,26 @@ pub(crate) fn subjects(inventory: &Inventory) -> Subjects {
     subjects
 }
 
+/// Where OSV's dumps are.
+pub const OSV: &str = "https://osv-vulnerabilities.storage.googleapis.com";
+
 /// A file of advisories to fetch, and its place below the folder that is given to the audit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Download {
+    /// `Debian`
+    pub family: &'static str,
     pub url: String,
     /// `Debian/all.zip`
     pub file: PathBuf,
 }
 
-/// What an audit of the image needs.
+/// What an audit of the image needs, from [`OSV`] or a mirror of it.
 #[must_use]
-pub fn downloads(inventory: &Inventory) -> Vec<Download> {
+pub fn downloads(inventory: &Inventory, mirror: &str) -> Vec<Download> {
     let families: BTreeSet<_> = subjects(inventory).packages.keys().map(|subject| subject.ecosystem.family).collect();
-    let download = |family: &str| Download {
-        url: format!("https://osv-vulnerabilities.storage.googleapis.com/{family}/all.zip"),
+    let download = |family: &'static str| Download {
+        family,
+        url: format!("{}/{family}/all.zip", mirror.trim_end_matches('/')),
         file: PathBuf::from(family).join("all.zip"),
     };
     families.into_iter().map(download).collect()

@@ -110,12 +110,7 @@ fn timestamp(epoch: i64) -> String {
 }
 
 fn this_program(version: &str) -> Component {
-    Component {
-        kind: "application",
-        name: "dsimg".to_owned(),
-        version: version.to_owned(),
-        ..Component::default()
-    }
+    Component { kind: "application", name: "dsimg".to_owned(), version: version.to_owned(), ..Component::default() }
 }
 
 fn image(manifest: &Manifest) -> Component {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dsimg_audit::Severity;
 use dsimg_template::units::{ByteSize, Timeout};
 
 /// One TOML template to a bootable machine image with everything a data-science team works with.
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Write the bill of materials of an image: CycloneDX.
     Sbom(Sbom),
+    /// Hold an image's packages against known vulnerabilities and malicious packages.
+    Audit(Audit),
     /// Open a shell in a throw-away machine on a checkpoint.
     Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
@@ -314,6 +317,57 @@ pub(crate) struct Sbom {
     #[arg(long, value_name = "BUILD")]
     pub only: Option<String>,
     /// Write it to this file.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For what collects the results of checks: SARIF 2.1.0.
+    Sarif,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg audit images/team-1.0 --update       # fetches what OSV knows today, then checks
+  dsimg audit team.lock --severity critical
+  dsimg audit team.lock --database /srv/osv --format sarif -o audit.sarif")]
+pub(crate) struct Audit {
+    /// An image's folder, a manifest or a lock.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// Which build of a lock that has several.
+    #[arg(long, value_name = "BUILD")]
+    pub only: Option<String>,
+    /// First fetch the advisories that the image needs.
+    #[arg(long)]
+    pub update: bool,
+    /// Fetch them from here instead of OSV; else `DSIMG_OSV_MIRROR`.
+    #[arg(long, value_name = "URL", requires = "update")]
+    pub mirror: Option<String>,
+    /// The folder of advisories, else `osv` in the cache.
+    #[arg(long, value_name = "DIR")]
+    pub database: Option<PathBuf>,
+    /// Fail from this severity on: low, medium, high, critical.
+    #[arg(long, value_name = "LEVEL", default_value = "high")]
+    pub severity: Severity,
+    /// Pass although some packages could not be checked.
+    #[arg(long)]
+    pub allow_unchecked: bool,
+    /// Fail if the advisories are older than so many days.
+    #[arg(long, value_name = "DAYS")]
+    pub max_age: Option<u32>,
+    /// Advisories that somebody looked at and lives with: a TOML file of `[[suppress]]`.
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = AuditFormat::Text)]
+    pub format: AuditFormat,
+    /// Write the report to this file.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

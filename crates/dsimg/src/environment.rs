@@ -75,6 +75,11 @@ pub(crate) fn cache_budget() -> Result<ByteSize, Failure> {
     text.parse().map_err(|why: String| Failure::new(Code::Wrong, format!("`DSIMG_CACHE_BUDGET`: {why}")))
 }
 
+/// Where OSV's dumps are fetched from instead of OSV: `DSIMG_OSV_MIRROR`.
+pub(crate) fn osv_mirror() -> Option<String> {
+    text("DSIMG_OSV_MIRROR")
+}
+
 /// Bytes of memory that programs may still take: `MemAvailable` of `/proc/meminfo` (proc(5)).
 pub(crate) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -1,5 +1,6 @@
 //! `dsimg`: one TOML template to a bootable machine image, and a record of every package version in it.
 
+mod advisories;
 mod arguments;
 mod catalog;
 mod commands;
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Sbom(arguments) => commands::sbom::run(&arguments),
+        Command::Audit(arguments) => wait_for(commands::audit::run(&arguments)),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),

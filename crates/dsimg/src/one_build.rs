@@ -29,7 +29,7 @@ use crate::locking::{Bound, Locks, Use};
 use crate::signals::Stop;
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
-use crate::{outcome, publishing, wire};
+use crate::{advisories, outcome, publishing, wire};
 
 /// What the builds of one command have in common.
 pub(crate) struct Shared<'a> {
@@ -178,6 +178,10 @@ async fn lock(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) 
 
 async fn write_lock(stock: Stock, bound: &Bound, shared: &Shared<'_>, run: &RunContext) -> Result<Box<Lock>, Failure> {
     let lock = lock_of(stock, &bound.plan, &access(&bound.plan, shared), run).await?;
+    let (new, advisories) = (lock.clone(), advisories::folder(&shared.cache));
+    // Dumps have hundreds of thousands of records.
+    let checked = tokio::task::spawn_blocking(move || advisories::refuse_malicious(&new, &advisories));
+    checked.await.map_err(|_| BuildError::Cancelled)??;
     shared.locks.borrow_mut().update(&bound.plan.run_name(), lock.clone())?;
     Ok(Box::new(lock))
 }

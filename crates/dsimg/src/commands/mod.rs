@@ -1,5 +1,6 @@
 //! The commands, one file each; every `run` reads as a list.
 
+pub(crate) mod audit;
 pub(crate) mod aws;
 pub(crate) mod build;
 pub(crate) mod cache;

@@ -4,9 +4,21 @@ use crate::place::Place;
 fn every_command_says_what_it_does_and_how() {
     let place = Place::new();
     let mut shown = place.dsimg(&["--help"]).out;
-    for command in
-        ["build", "plan", "validate", "inspect", "diff", "sbom", "shell", "cache", "doctor", "init", "schema", "completions"]
-    {
+    for command in [
+        "build",
+        "plan",
+        "validate",
+        "inspect",
+        "diff",
+        "sbom",
+        "audit",
+        "shell",
+        "cache",
+        "doctor",
+        "init",
+        "schema",
+        "completions",
+    ] {
         let ran = place.dsimg(&[command, "-h"]);
         assert_eq!(ran.code, Some(0));
         shown.push_str(&format!("\n$ dsimg {command} -h\n{}", ran.out));
@@ -19,9 +31,21 @@ fn every_command_says_what_it_does_and_how() {
 fn every_command_and_option_is_in_the_docs() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
     let place = Place::new();
-    for command in
-        ["build", "plan", "validate", "inspect", "diff", "sbom", "shell", "cache", "doctor", "init", "schema", "completions"]
-    {
+    for command in [
+        "build",
+        "plan",
+        "validate",
+        "inspect",
+        "diff",
+        "sbom",
+        "audit",
+        "shell",
+        "cache",
+        "doctor",
+        "init",
+        "schema",
+        "completions",
+    ] {
         let (_, rest) =
             docs.split_once(&format!("\n## {command}\n")).unwrap_or_else(|| panic!("no part on `{command}`"));
         let own = rest.split("\n## ").next().unwrap();

@@ -3,6 +3,7 @@
 // The allowance for tests covers only functions marked `#[test]`, not those they share.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod build;
 mod cache;
 mod diff;

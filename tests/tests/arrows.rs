@@ -40,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "manifest",
             "checkpoint",
             "mirror",
+            "provenance",
             "store",
             "tree",
         ],

@@ -24,6 +24,9 @@ use crate::timings::Timings;
 /// The lock that the image was built from, in its folder.
 pub const IMAGE_LOCK: &str = "image.lock";
 
+/// Of the statement of what the image was made of, and of its checksums.
+const SIGNATURES: [&str; 2] = ["provenance.dsse.json", "SHA256SUMS.minisig"];
+
 /// What the machine became.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -70,6 +73,16 @@ pub fn record_published(folder: &Path, manifest: Manifest, amis: Vec<Ami>) -> Re
     manifest.build.amis.extend(amis.into_iter().map(ami));
     manifest.build.amis.sort();
     write_all(folder, &manifest)?;
+    // They were of the files as they were; whoever has the key signs these, too.
+    for signature in SIGNATURES {
+        let file = folder.join(signature);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildError::file("cannot remove", &file, error));
+            }
+            _ => {}
+        }
+    }
     Ok(manifest)
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Sbom(Sbom),
     /// Hold an image's packages against known vulnerabilities and malicious packages.
     Audit(Audit),
+    /// Prove that an image is what its lock says, and who signed it.
+    Verify(Verify),
     /// Open a shell in a throw-away machine on a checkpoint.
     Shell(Shell),
     /// Look at what builds keep for the next ones, and take it away.
@@ -101,6 +103,12 @@ pub(crate) struct Build {
     /// Run this stage and all after it, even if they have checkpoints.
     #[arg(long, value_name = "STAGE", conflicts_with = "no_cache")]
     pub from: Option<String>,
+    /// Sign the image with this key: Ed25519, PKCS#8 in PEM; else `DSIMG_SIGN_KEY`.
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<PathBuf>,
+    /// Who vouches for this host in what is signed, as a URI; else `DSIMG_BUILDER_ID`.
+    #[arg(long, value_name = "URI")]
+    pub builder_id: Option<String>,
     /// What happens to the machine when the build fails.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Cleanup)]
     pub on_error: OnError,
@@ -370,6 +378,47 @@ pub(crate) struct Audit {
     /// Write the report to this file.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Proof {
+    /// The same versions.
+    R1,
+    /// The same packages, byte for byte.
+    R2,
+    /// The same files.
+    R3,
+    /// The same disk.
+    R4,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dsimg verify images/team-1.0 --lock team.lock
+  dsimg verify images/team-1.0 --lock team.lock --level R3
+  dsimg verify images/team-1.0 --lock team.lock --key key.pub.pem")]
+pub(crate) struct Verify {
+    /// An image's folder.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// The lock that it was built from.
+    #[arg(long, value_name = "LOCK")]
+    pub lock: Option<PathBuf>,
+    /// Which build of a lock that has several.
+    #[arg(long, value_name = "BUILD", requires = "lock")]
+    pub only: Option<String>,
+    /// Fail below this level; else below the one that the manifest claims.
+    #[arg(long, value_enum, value_name = "LEVEL", ignore_case = true, requires = "lock")]
+    pub level: Option<Proof>,
+    /// It must be signed by this key, in PEM, or by another one that is given.
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+    /// Its checksums must be signed by this key of minisign, or by another one that is given.
+    #[arg(long = "minisign-key", value_name = "FILE")]
+    pub minisign_keys: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod publishing;
 mod reading;
 mod secrets;
 mod signals;
+mod signing;
 mod terminal;
 mod ui;
 mod wire;
@@ -53,6 +54,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Sbom(arguments) => commands::sbom::run(&arguments),
         Command::Audit(arguments) => wait_for(commands::audit::run(&arguments)),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),

@@ -27,6 +27,7 @@ use crate::failure::{Code, Failure};
 use crate::keep::Keeper;
 use crate::locking::{Bound, Locks, Use};
 use crate::signals::Stop;
+use crate::signing::{MadeOf, Signer};
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
 use crate::{advisories, outcome, publishing, wire};
@@ -56,6 +57,7 @@ pub(crate) struct Shared<'a> {
     pub locks: RefCell<Locks>,
     pub how: Use,
     pub goal: Goal,
+    pub signer: Option<Signer>,
 }
 
 impl Shared<'_> {
@@ -77,6 +79,7 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
     let folder = target(plan, shared);
     let there = already_there(plan, shared);
     if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
+        sign_what_was_there(manifest, plan, shared)?;
         shared.screen.result(&plan.run_name(), &outcome::unchanged(manifest, &folder));
         shared.screen.end(&plan.run_name());
         shared.screen.image(&outcome::describe_unchanged(manifest, &folder));
@@ -89,7 +92,8 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
             let there = there.map(|manifest| BuildReport { folder, manifest, stock: None });
             let ended = match shared.goal {
                 Goal::Image => {
-                    build_and_publish(there, bound, shared, &run, log.path()).await.map(Box::new).map(Ended::Image)
+                    let made = build_and_publish(there, bound, shared, &run, log.path()).await;
+                    made.and_then(|report| sign(report, plan, shared)).map(Box::new).map(Ended::Image)
                 }
                 Goal::Lock => lock(bound, shared, &run, log.path()).await.map(Ended::Lock),
             };
@@ -126,6 +130,27 @@ async fn build_and_publish(
         None => carry_out(bound, shared, run, log).await?,
     };
     publishing::publish(report, plan, &shared.state, run).await
+}
+
+/// After the publishing, which writes into the files that are signed.
+fn sign(report: BuildReport, plan: &Plan, shared: &Shared<'_>) -> Result<BuildReport, Failure> {
+    if let Some(signer) = &shared.signer {
+        signer.sign(&report.folder, &report.manifest, &made_of(plan, shared)?)?;
+    }
+    Ok(report)
+}
+
+fn sign_what_was_there(manifest: &Manifest, plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
+    let Some(signer) = &shared.signer else { return Ok(()) };
+    let folder = target(plan, shared);
+    if signer.has_signed(&folder)? {
+        return Ok(());
+    }
+    signer.sign(&folder, manifest, &made_of(plan, shared)?)
+}
+
+fn made_of(plan: &Plan, shared: &Shared<'_>) -> Result<MadeOf, Failure> {
+    MadeOf::read(&shared.arguments.template, plan.run_name(), &shared.arguments.variables, shared.template_of(plan))
 }
 
 fn is_to_be_published(plan: &Plan, shared: &Shared<'_>) -> bool {

@@ -21,6 +21,7 @@ use crate::failure::{Code, Failure};
 use crate::locking::{Bound, Locks, Use};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound, whole_seconds};
+use crate::signing::Signer;
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
@@ -30,7 +31,7 @@ use crate::{environment, leftovers, outcome, secrets, signals, wire};
 /// The template is wrong, or one of the builds did not end with an image.
 pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
     let how = if arguments.locked { Use::Strictly } else { Use::Keep };
-    match read_and_plan(arguments, &how) {
+    match read_and_plan(arguments, &how).and_then(|work| work.signed(arguments)) {
         Ok(work) => match carry_out(work, arguments, Goal::Image).await {
             Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
                 look_into(failure, arguments).await
@@ -80,6 +81,14 @@ pub(crate) struct Work {
     warnings: String,
     cache: PathBuf,
     state: PathBuf,
+    signer: Option<Signer>,
+}
+
+impl Work {
+    /// A wrong key is told before anything is made.
+    fn signed(self, arguments: &Build) -> Result<Self, Failure> {
+        Ok(Self { signer: Signer::of(arguments)?, ..self })
+    }
 }
 
 pub(crate) fn read_and_plan(arguments: &Build, how: &Use) -> Result<Work, Failure> {
@@ -93,7 +102,7 @@ pub(crate) fn read_and_plan(arguments: &Build, how: &Use) -> Result<Work, Failur
     let locks = Locks::beside(&arguments.template)?;
     let bound = plans.into_iter().map(|plan| locks.bind(plan, how)).collect::<Result<_, _>>()?;
     let (warnings, how) = (warnings.take(), how.clone());
-    Ok(Work { build_id, templates, catalog, bound, locks, how, warnings, cache, state })
+    Ok(Work { build_id, templates, catalog, bound, locks, how, warnings, cache, state, signer: None })
 }
 
 pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Result<(), Failure> {
@@ -116,6 +125,7 @@ pub(crate) async fn carry_out(work: Work, arguments: &Build, goal: Goal) -> Resu
         locks: RefCell::new(work.locks),
         how: work.how,
         goal,
+        signer: work.signer,
         warnings: work.warnings,
         build_id: work.build_id,
         cache: work.cache,

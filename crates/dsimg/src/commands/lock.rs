@@ -27,6 +27,8 @@ pub(crate) async fn run(arguments: &Lock) -> Result<(), Failure> {
         locked: false,
         no_cache: false,
         from: None,
+        sign: None,
+        builder_id: None,
         on_error: OnError::Cleanup,
         json: false,
         progress: arguments.progress,

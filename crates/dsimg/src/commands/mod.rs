@@ -16,3 +16,4 @@ pub(crate) mod sbom;
 pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod validate;
+pub(crate) mod verify;

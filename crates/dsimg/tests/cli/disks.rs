@@ -32,6 +32,6 @@ pub(crate) fn image(place: &Place, tree: &str, image: &str) {
         .arg(place.path(image).join("disk.raw"))
         .arg("16M")
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .status();
-    assert!(made.unwrap().success(), "these tests need mke2fs (Debian: e2fsprogs)");
+        .output();
+    assert!(made.unwrap().status.success(), "these tests need mke2fs (Debian: e2fsprogs)");
 }

@@ -17,3 +17,4 @@ mod sample;
 mod sbom;
 mod stopping;
 mod templates;
+mod verify;

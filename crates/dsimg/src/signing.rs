@@ -1,7 +1,7 @@
 //! The signatures of an image: what it was made of, and its checksums.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dsimg_manifest::Manifest;
 use dsimg_provenance::checksums::{CHECKSUMS, CHECKSUMS_SIGNATURE, parse_checksums, sha256_of};
@@ -140,7 +140,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// `None`: it is not there.
-fn subject(path: &PathBuf) -> Option<Subject> {
+fn subject(path: &Path) -> Option<Subject> {
     let name = path.file_name()?.to_string_lossy().into_owned();
     Some(Subject { name, sha256: sha256_of(path).ok()? })
 }

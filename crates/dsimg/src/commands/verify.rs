@@ -92,7 +92,7 @@ fn wanted(arguments: &Verify, manifest: &Manifest) -> Level {
 fn as_text(findings: &Findings, proven: Option<&Proven>, lock: Option<&(String, Lock)>, arguments: &Verify) -> String {
     let mut text = format!("{}\n", arguments.image.display());
     let mut line = |name: &str, what: &str| {
-        let _ = writeln!(text, "  {name:<11} {what}");
+        let _ = writeln!(text, "  {name:<12} {what}");
     };
     line("files", &format!("{} are as they were written", findings.verified.len()));
     for signed in &findings.signed {

@@ -157,7 +157,7 @@ fn an_image_is_signed_and_its_signatures_are_checked() {
     let good =
         verify(&place, &["--key", public.to_str().unwrap(), "--minisign-key", key("minisign.pub").to_str().unwrap()]);
     assert_eq!(good.code, Some(0), "{good:?}");
-    assert!(good.out.contains("signed      SHA256SUMS by the minisign key"), "{good:?}");
+    assert!(good.out.contains("signed       SHA256SUMS by the minisign key"), "{good:?}");
     assert!(good.out.contains("provenance.dsse.json by the key"), "{good:?}");
     let wrong = verify(&place, &["--key", other.to_str().unwrap()]);
     assert_eq!(wrong.code, Some(6), "{wrong:?}");

@@ -220,3 +220,42 @@ fn write(path: &Path, text: &str) -> Result<(), BuildError> {
     };
     write().map_err(|error| BuildError::file("cannot write", path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let value = serde_json::json!({
+            "format": 1, "image": {"name": "ds", "version": "1"}, "plan": "1".repeat(64),
+            "base": {"kind": "image", "source": "disk.qcow2", "sha256": "2".repeat(64)},
+            "system": {"os": "Debian", "os_id": "debian", "os_version": "13", "kernel": "6", "architecture": "amd64"},
+            "stages": [], "packages": [],
+            "build": {"id": "1", "started": "2026-11-21T10:15:00Z", "dsimg": "0.1.0", "builder": "kvm",
+                "host": {"hypervisor": "qemu", "accelerator": "tcg", "cpus": 1, "os": "Debian"},
+                "artifacts": [{"file": "ds-1.qcow2", "format": "qcow2", "size": 1, "sha256": "3".repeat(64),
+                               "virtual_size": 1}],
+                "durations": {"total_ms": 1, "phases": [], "stages": []}}});
+        Manifest::from_json(&value.to_string()).unwrap()
+    }
+
+    #[test]
+    fn checksums_are_of_all_that_tells_what_the_image_is_and_signatures_of_other_files_go() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [SBOM, SIGNATURES[0], SIGNATURES[1]] {
+            fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        let names = || {
+            let sums = fs::read_to_string(folder.path().join("SHA256SUMS")).unwrap();
+            sums.lines().map(|line| line[66..].to_owned()).collect::<Vec<_>>()
+        };
+        write_all(folder.path(), &manifest()).unwrap();
+        assert_eq!(names(), ["ds-1.qcow2", "manifest.json", SBOM]);
+        assert!(folder.path().join(SIGNATURES[0]).exists());
+        fs::write(folder.path().join(IMAGE_LOCK), "").unwrap();
+        let published = record_published(folder.path(), manifest(), Vec::new()).unwrap();
+        assert_eq!(names(), ["ds-1.qcow2", "manifest.json", IMAGE_LOCK, SBOM]);
+        assert_eq!(published, manifest());
+        assert!(!SIGNATURES.iter().any(|name| folder.path().join(name).exists()));
+    }
+}

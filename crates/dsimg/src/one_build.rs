@@ -202,7 +202,8 @@ async fn lock(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) 
 }
 
 async fn write_lock(stock: Stock, bound: &Bound, shared: &Shared<'_>, run: &RunContext) -> Result<Box<Lock>, Failure> {
-    let lock = lock_of(stock, &bound.plan, &access(&bound.plan, shared), run).await?;
+    let before = shared.locks.borrow().get(&bound.plan).cloned();
+    let lock = lock_of(stock, before, &bound.plan, &access(&bound.plan, shared), run).await?;
     let (new, advisories) = (lock.clone(), advisories::folder(&shared.cache));
     // Dumps have hundreds of thousands of records.
     let checked = tokio::task::spawn_blocking(move || advisories::refuse_malicious(&new, &advisories));

@@ -13,19 +13,30 @@ use dsimg_manifest::lock::Artifact;
 use dsimg_plan::Digest;
 use dsimg_store::Store;
 
-/// Reads each package's file in the store, on all processors: a deb takes some milliseconds. Those that can't be read are
-/// given back, and stay without a licence.
-pub(super) fn fill_licences(lock: &mut Lock, store: &Store) -> Vec<LicenceError> {
-    let files = files(lock, store);
+/// What `before` does not know is read from each package's file in the store, on all processors: a deb takes a tenth of a
+/// second, as the licence is behind its other files. Those that can't be read are given back, and stay without a licence.
+pub(super) fn fill_licences(lock: &mut Lock, before: Option<Lock>, store: &Store) -> Vec<LicenceError> {
+    let known = before.map(known_licences).unwrap_or_default();
+    let files = files(lock, &known, store);
     let (licences, unreadable) = read_all(&files);
     for (kind, artifact, licence) in packages(lock) {
-        let key = artifact.map(|artifact| (order(kind), artifact.sha256.clone()));
-        *licence = key.and_then(|key| licences.get(&key).cloned()).map(|licence| licence.as_str().to_owned());
+        let Some(artifact) = artifact else { continue };
+        let key = (order(kind), artifact.sha256.clone());
+        let read = licences.get(&key).map(|licence| licence.as_str().to_owned());
+        *licence = read.or_else(|| known.get(&key).cloned().flatten());
     }
     unreadable
 }
 
 type Key = (u8, String);
+
+/// By file; `None` for those that say nothing. A lock without any licence was written before these were read.
+fn known_licences(mut before: Lock) -> BTreeMap<Key, Option<String>> {
+    let known: BTreeMap<_, _> = packages(&mut before)
+        .filter_map(|(kind, artifact, licence)| Some(((order(kind), artifact?.sha256.clone()), licence.clone())))
+        .collect();
+    if known.values().any(Option::is_some) { known } else { BTreeMap::new() }
+}
 
 fn order(kind: Kind) -> u8 {
     match kind {
@@ -43,12 +54,14 @@ fn packages(lock: &mut Lock) -> impl Iterator<Item = (Kind, Option<&Artifact>, &
 }
 
 /// Each once: a distribution may be in several environments.
-fn files(lock: &mut Lock, store: &Store) -> Vec<(Key, Kind, PathBuf)> {
+fn files(lock: &mut Lock, known: &BTreeMap<Key, Option<String>>, store: &Store) -> Vec<(Key, Kind, PathBuf)> {
     let mut files = BTreeMap::new();
     for (kind, artifact, _) in packages(lock) {
         let Some(artifact) = artifact else { continue };
-        if let Some(path) = Digest::parse(&artifact.sha256).and_then(|digest| store.find(&digest)) {
-            files.insert((order(kind), artifact.sha256.clone()), (kind, path));
+        let key = (order(kind), artifact.sha256.clone());
+        let path = Digest::parse(&artifact.sha256).and_then(|digest| store.find(&digest));
+        if let Some(path) = path.filter(|_| !known.contains_key(&key)) {
+            files.insert(key, (kind, path));
         }
     }
     files.into_iter().map(|(key, (kind, path))| (key, kind, path)).collect()
@@ -127,9 +140,16 @@ mod tests {
             unfrozen: Vec::new(),
             image: None,
         };
-        let unreadable = fill_licences(&mut lock, &store);
+        let unreadable = fill_licences(&mut lock, None, &store);
         let licences: Vec<_> = lock.pypi.iter().map(|one| one.licence.as_deref()).collect();
         assert_eq!(licences, [Some("BSD-3-Clause"), Some("BSD-3-Clause"), None, None]);
         assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+        // What an earlier lock knows is not read again, and what it does not know of these bytes is not there.
+        let mut before = lock.clone();
+        before.pypi[0].licence = Some("MIT".to_owned());
+        before.pypi[1].licence = Some("MIT".to_owned());
+        let unreadable = fill_licences(&mut lock, Some(before), &store);
+        assert_eq!(lock.pypi[0].licence.as_deref(), Some("MIT"));
+        assert_eq!(unreadable.len(), 0, "{unreadable:?}");
     }
 }

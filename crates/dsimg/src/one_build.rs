@@ -79,7 +79,11 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
     let folder = target(plan, shared);
     let there = already_there(plan, shared);
     if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
-        sign_what_was_there(manifest, plan, shared)?;
+        if let Err(failure) = sign_what_was_there(manifest, plan, shared) {
+            shared.screen.result(&plan.run_name(), &outcome::failure(&failure, None));
+            shared.screen.end(&plan.run_name());
+            return Err(failure);
+        }
         shared.screen.result(&plan.run_name(), &outcome::unchanged(manifest, &folder));
         shared.screen.end(&plan.run_name());
         shared.screen.image(&outcome::describe_unchanged(manifest, &folder));

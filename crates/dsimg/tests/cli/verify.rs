@@ -188,6 +188,10 @@ fn nothing_is_signed_that_is_not_as_it_was_written() {
     assert_eq!(built.code, Some(6), "{built:?}");
     assert!(built.err.contains("is not as its checksums say, so it is not signed"), "{built:?}");
     assert!(!place.path(&format!("{IMAGE}/provenance.dsse.json")).exists());
+    let told =
+        place.dsimg(&["build", "t.toml", "--json", TOKEN[0], TOKEN[1], "--sign", key("key.pem").to_str().unwrap()]);
+    let last: serde_json::Value = serde_json::from_str(told.out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["exit_code"]), (&"result".into(), &6.into()), "{told:?}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ test: host-packages-test lint ## everything: format, lints, unit, snapshot and f
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --exclude dsimg-tests --exclude dsimg-aws
 	$(CARGO) test --locked -p dsimg-manifest --test sbom -- --ignored
+	$(CARGO) test --locked -p dsimg --test cli sbom -- --ignored
 	$(MAKE) test-aws
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
 	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh

@@ -22,7 +22,10 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),
     ("mirror", &["template", "plan", "machine", "download", "manifest", "store"]),
-    ("build", &["template", "plan", "machine", "download", "manifest", "checkpoint", "mirror", "store", "tree"]),
+    (
+        "build",
+        &["template", "plan", "machine", "download", "licence", "manifest", "checkpoint", "mirror", "store", "tree"],
+    ),
     (
         "dsimg",
         &[
@@ -31,12 +34,15 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "machine",
             "download",
             "qemu",
+            "audit",
             "aws",
             "build",
             "manifest",
             "checkpoint",
             "mirror",
+            "provenance",
             "store",
+            "tree",
         ],
     ),
 ];

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use dsimg_manifest::versions;
+use dsimg_manifest::{normal_name, versions};
 
-use crate::names::{Subject, normal_name};
+use crate::names::Subject;
 use crate::osv::{Affected, Event, Range, Record};
 
 /// What a record says of a version.

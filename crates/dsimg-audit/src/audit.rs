@@ -184,7 +184,7 @@ fn verdict(report: &Report, settings: &Settings) -> Verdict {
         }
     }
     reasons.extend(settings.max_age_days.into_iter().flat_map(|limit| too_old(report, limit)));
-    Verdict { passed: reasons.is_empty(), reasons }
+    Verdict { passed: reasons.is_empty(), found: malicious + severe, reasons }
 }
 
 fn too_old(report: &Report, limit: u32) -> Vec<String> {

@@ -8,9 +8,11 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use dsimg_manifest::normal_name;
+
 use crate::AuditError;
 use crate::affected::is_named;
-use crate::names::{Subject, normal_name};
+use crate::names::Subject;
 use crate::osv::{Head, Record};
 
 /// The largest record, in bytes. The largest known have 3 MB.
@@ -47,6 +49,19 @@ pub(crate) fn read(folder: &Path, subjects: &[&Subject]) -> Result<Option<Adviso
         }
     };
     Ok(Some(Advisories { file, records: reader.records, count: reader.count, newest: reader.newest }))
+}
+
+/// Counts the records of a dump that was fetched just now.
+///
+/// # Errors
+/// It is no dump, or has no records.
+pub fn check_dump(file: &Path) -> Result<usize, AuditError> {
+    let open = File::open(file).map_err(|cause| AuditError::database(file, cause))?;
+    let archive = zip::ZipArchive::new(BufReader::new(open));
+    let archive = archive.map_err(|cause| AuditError::database(file, in_words(&cause)))?;
+    let names = archive.file_names();
+    let records = names.filter(|name| name.as_ref().is_ok_and(|name| is_record(Path::new(name.as_ref())))).count();
+    if records == 0 { Err(AuditError::database(file, "it has no records")) } else { Ok(records) }
 }
 
 enum Place {

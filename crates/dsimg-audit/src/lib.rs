@@ -14,8 +14,9 @@ mod since;
 mod suppressions;
 
 pub use audit::{Settings, audit};
+pub use database::check_dump;
 pub use error::AuditError;
-pub use names::{Download, downloads};
+pub use names::{Download, OSV, downloads};
 pub use report::{Finding, Report};
 pub use severity::Severity;
 pub use since::{Since, since};

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use dsimg_manifest::Inventory;
 use dsimg_manifest::inventory::{Entry, Origin};
-use dsimg_manifest::versions;
+use dsimg_manifest::{Inventory, normal_name, versions};
 
 use crate::report::Unchecked;
 
@@ -71,20 +70,26 @@ pub(crate) fn subjects(inventory: &Inventory) -> Subjects {
     subjects
 }
 
+/// Where OSV's dumps are.
+pub const OSV: &str = "https://osv-vulnerabilities.storage.googleapis.com";
+
 /// A file of advisories to fetch, and its place below the folder that is given to the audit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Download {
+    /// `Debian`
+    pub family: &'static str,
     pub url: String,
     /// `Debian/all.zip`
     pub file: PathBuf,
 }
 
-/// What an audit of the image needs.
+/// What an audit of the image needs, from [`OSV`] or a mirror of it.
 #[must_use]
-pub fn downloads(inventory: &Inventory) -> Vec<Download> {
+pub fn downloads(inventory: &Inventory, mirror: &str) -> Vec<Download> {
     let families: BTreeSet<_> = subjects(inventory).packages.keys().map(|subject| subject.ecosystem.family).collect();
-    let download = |family: &str| Download {
-        url: format!("https://osv-vulnerabilities.storage.googleapis.com/{family}/all.zip"),
+    let download = |family: &'static str| Download {
+        family,
+        url: format!("{}/{family}/all.zip", mirror.trim_end_matches('/')),
         file: PathBuf::from(family).join("all.zip"),
     };
     families.into_iter().map(download).collect()
@@ -118,12 +123,6 @@ fn subject(entry: &Entry, distribution: Option<&Ecosystem>) -> Result<Subject, &
     }
 }
 
-/// The normal form of a name: PyPA specification, "Name normalization".
-pub(crate) fn normal_name(name: &str) -> String {
-    let parts: Vec<_> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
-    parts.join("-").to_lowercase()
-}
-
 /// Signed kernels and boot loaders are built from a source package of their own, and advisories name the one that they
 /// were signed from. Its version stands in theirs, with `+` for `-`: `linux-signed-amd64` 6.12.57+1 is `linux` 6.12.57-1,
 /// `grub-efi-amd64-signed` 1+2.12+9 is `grub2` 2.12-9. Ubuntu's `linux-signed-aws` has the version of `linux-aws`.
@@ -154,7 +153,7 @@ fn distribution(inventory: &Inventory) -> Option<Ecosystem> {
             _ => None,
         };
     }
-    let of_base = inventory.base.source.split_whitespace().find_map(release);
+    let of_base = inventory.base.as_ref().and_then(|base| base.source.split_whitespace().find_map(release));
     of_base.or_else(|| {
         let of_suites: BTreeSet<_> = inventory.suites.iter().filter_map(|suite| release(suite)).collect();
         // Of two, none is more likely.
@@ -195,13 +194,6 @@ mod tests {
         ];
         for ((source, version), (expected, expected_version)) in cases {
             assert_eq!(of_signed(source, version), (expected.to_owned(), expected_version.to_owned()));
-        }
-    }
-
-    #[test]
-    fn names_of_python_packages_have_one_form() {
-        for name in ["Foo.Bar_baz", "foo-bar-baz", "foo--bar._baz"] {
-            assert_eq!(normal_name(name), "foo-bar-baz");
         }
     }
 }

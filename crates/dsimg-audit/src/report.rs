@@ -32,6 +32,8 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     pub passed: bool,
+    /// How many findings are malicious, or as severe as the threshold.
+    pub found: usize,
     /// Why not.
     pub reasons: Vec<String>,
 }
@@ -99,7 +101,7 @@ impl Report {
     pub(crate) fn new(title: &str) -> Self {
         Self {
             title: title.to_owned(),
-            verdict: Verdict { passed: false, reasons: Vec::new() },
+            verdict: Verdict { passed: false, found: 0, reasons: Vec::new() },
             databases: Vec::new(),
             checked: 0,
             findings: Vec::new(),

@@ -7,7 +7,7 @@ mod rig;
 use std::fs;
 use std::path::Path;
 
-use dsimg_audit::{Settings, Severity, audit, downloads, parse_suppressions, since};
+use dsimg_audit::{OSV, Settings, Severity, audit, downloads, parse_suppressions, since};
 use dsimg_manifest::Inventory;
 use dsimg_manifest::lock::{Deb, Lock};
 use rig::{deb, found, lock, r_package, record, run, run_with, settings, wheel, with, write_dump};
@@ -280,7 +280,7 @@ fn ubuntu_and_bioconductor_have_advisories_of_their_own() {
     assert_eq!(found(&report), [("BIOC-1", "limma"), ("UBUNTU-CVE-1", "linux")]);
     assert_eq!(report.findings[1].severity, Some(Severity::High));
     assert!(report.findings[1].also.contains("CVE-2026-1"));
-    let urls: Vec<_> = downloads(&Inventory::of_lock("kvm", &lock))
+    let urls: Vec<_> = downloads(&Inventory::of_lock("kvm", &lock), OSV)
         .into_iter()
         .map(|download| (download.url, download.file.display().to_string()))
         .collect();

@@ -27,6 +27,6 @@ pub mod upload;
 pub use error::BuildError;
 pub use execute::{BuildReport, Carried, Job, KeptLock, OnFailure, execute, take_stock};
 pub use output::unchanged;
-pub use record::record_published;
+pub use record::{IMAGE_LOCK, record_published};
 pub use start::{Opened, Policy, open_checkpoint};
 pub use upload::Sources;

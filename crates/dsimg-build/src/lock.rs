@@ -3,6 +3,7 @@
 mod compare;
 mod fit;
 mod level;
+mod licences;
 mod make;
 mod pins;
 

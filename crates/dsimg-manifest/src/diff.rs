@@ -5,12 +5,14 @@ mod packages;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::Serialize;
 
 pub use packages::{PackageChange, PackageChangeKind};
 
 use crate::inventory::{Inventory, Stage, StageContent};
+use crate::names::normal_name;
 
 /// From one image to another. Lists are in the order in which they are shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,13 +49,59 @@ pub struct FileChange {
     pub path: String,
     /// In words: `added`, `mode 0644 → 0600`.
     pub change: String,
-    /// What it belongs to.
+    /// What it belongs to: `deb git`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<FileFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<FileFacts>,
+}
+
+/// One side of a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct FileFacts {
+    /// `file`, `directory`, `link` and so on.
+    pub kind: &'static str,
+    /// Four octal digits.
+    pub mode: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bytes of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Of a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// The package that a path belongs to, as the disk says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// As in the manifest: `deb`, `pypi`, `cran`.
+    pub ecosystem: &'a str,
+    pub name: &'a str,
+    /// The folder of packages that it is in; empty for debs.
+    pub place: &'a str,
+}
+
+impl Owner<'_> {
+    fn is_of(&self, change: &PackageChange) -> bool {
+        let is_same_name = match self.ecosystem {
+            "pypi" => normal_name(self.name) == normal_name(&change.name),
+            _ => self.name == change.name,
+        };
+        // The environment is what is known of a distribution; its files are some folders below.
+        is_same_name
+            && self.ecosystem == change.ecosystem
+            && (change.location.is_empty() || Path::new(self.place).starts_with(&change.location))
+    }
 }
 
 impl Difference {
-    /// Of packages, system and stages; `files` is the caller's.
+    /// Of packages, system and stages; files come by [`Difference::take_file`].
     #[must_use]
     pub fn between(before: &Inventory, after: &Inventory) -> Self {
         Self {
@@ -64,6 +112,15 @@ impl Difference {
             packages: packages::changes(before, after),
             files: Vec::new(),
             not_compared: not_compared(before, after),
+        }
+    }
+
+    /// A file of a package that changed is counted with it; another one is listed.
+    pub fn take_file(&mut self, file: FileChange, owner: Option<Owner<'_>>) {
+        let changed = owner.and_then(|owner| self.packages.iter_mut().find(|change| owner.is_of(change)));
+        match changed {
+            Some(change) => change.files += 1,
+            None => self.files.push(file),
         }
     }
 
@@ -126,16 +183,19 @@ fn count_in_words<'a>(changes: impl IntoIterator<Item = &'a PackageChange>) -> S
 }
 
 fn system_changes(before: &Inventory, after: &Inventory) -> Vec<FactChange> {
-    let base = |inventory: &Inventory| {
-        let base = inventory.base.clone();
-        [
-            ("base", base.source),
-            ("base id", base.id.unwrap_or_default()),
-            ("base kind", base.kind),
-            ("base sha256", base.sha256),
-        ]
-    };
-    let mut pairs: Vec<_> = base(before).into_iter().zip(base(after)).collect();
+    let mut pairs = Vec::new();
+    if let (Some(a), Some(b)) = (&before.base, &after.base) {
+        let facts = |base: &crate::manifest::BaseFacts| {
+            let base = base.clone();
+            [
+                ("base", base.source),
+                ("base id", base.id.unwrap_or_default()),
+                ("base kind", base.kind),
+                ("base sha256", base.sha256),
+            ]
+        };
+        pairs.extend(facts(a).into_iter().zip(facts(b)));
+    }
     if let (Some(a), Some(b)) = (&before.system, &after.system) {
         let facts = |system: &crate::manifest::SystemFacts| {
             let system = system.clone();
@@ -212,6 +272,10 @@ fn not_compared(before: &Inventory, after: &Inventory) -> Vec<String> {
     let mut notes = Vec::new();
     for inventory in [before, after] {
         let title = &inventory.title;
+        if inventory.base.is_none() {
+            notes.push(format!("of `{title}`, more than its disk says: it has names and versions, and no stages"));
+            continue;
+        }
         if inventory.system.is_none() {
             notes.push(format!("`{title}` is a lock, which tells nothing of kernel, Python and R"));
         }
@@ -227,5 +291,8 @@ fn not_compared(before: &Inventory, after: &Inventory) -> Vec<String> {
     {
         notes.push("of stages, only names and provisioners: one is a manifest, the other a lock".to_owned());
     }
+    // Two images of one name.
+    notes.sort();
+    notes.dedup();
     notes
 }

@@ -11,8 +11,9 @@ use crate::manifest::{BASE, BaseFacts, Manifest, Package, StageFacts, SystemFact
 pub struct Inventory {
     /// For people: `ds-hub 2026.11`, or the name of the lock's run.
     pub title: String,
-    pub base: BaseFacts,
-    /// `None` where there is only a lock.
+    /// `None` where there is only a disk.
+    pub base: Option<BaseFacts>,
+    /// `None` where there is only a lock or a disk.
     pub system: Option<SystemFacts>,
     pub stages: Vec<Stage>,
     /// Sorted as in the manifest; without what was needed on the way only.
@@ -69,7 +70,7 @@ impl Inventory {
     pub fn of_manifest(manifest: &Manifest) -> Self {
         Self {
             title: format!("{} {}", manifest.image.name, manifest.image.version),
-            base: manifest.base.clone(),
+            base: Some(manifest.base.clone()),
             system: Some(manifest.system.clone()),
             stages: manifest.stages.iter().map(Stage::of_manifest).collect(),
             entries: manifest.packages.iter().map(|package| Entry::of_manifest(package, &manifest.system)).collect(),
@@ -91,12 +92,12 @@ impl Inventory {
         suites.dedup();
         Self {
             title: run.to_owned(),
-            base: BaseFacts {
+            base: Some(BaseFacts {
                 kind: base.kind.clone(),
                 source: base.source.clone(),
                 id: base.id.clone(),
                 sha256: base.sha256.clone(),
-            },
+            }),
             system: None,
             stages: lock.stages.iter().map(Stage::of_lock).collect(),
             entries,

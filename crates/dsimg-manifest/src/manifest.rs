@@ -269,11 +269,13 @@ impl Manifest {
         }
     }
 
-    /// The text of `SHA256SUMS`, in the form of `sha256sum`: the image's files and the manifest itself.
+    /// The text of `SHA256SUMS`, in the form of `sha256sum`: the image's files, and names with digests of what is beside
+    /// them.
     #[must_use]
-    pub fn checksums(&self, manifest_sha256: &str) -> String {
+    pub fn checksums(&self, documents: &[(&str, String)]) -> String {
         let line = |artifact: &Artifact| format!("{}  {}\n", artifact.sha256, artifact.file);
         let artifacts: String = self.build.artifacts.iter().map(line).collect();
-        format!("{artifacts}{manifest_sha256}  manifest.json\n")
+        let document = |(name, sha256): &(&str, String)| format!("{sha256}  {name}\n");
+        artifacts + &documents.iter().map(document).collect::<String>()
     }
 }

@@ -34,7 +34,44 @@ pub fn sbom(manifest: &Manifest, lock: Option<&Lock>) -> String {
         Some(lock) => Inventory::of_image(manifest, lock),
         None => Inventory::of_manifest(manifest),
     };
-    let components = components(&inventory, &manifest.system);
+    let timestamp = lock.map_or_else(|| manifest.build.started.clone(), |lock| timestamp(lock.epoch));
+    let about = About { component: image(manifest), timestamp, dsimg: &manifest.build.dsimg, system: &manifest.system };
+    write(&inventory, lock, about)
+}
+
+/// Of the image that a build from the lock would give. `name` is what people call it, `dsimg` this program's version.
+#[must_use]
+pub fn sbom_of_lock(name: &str, (run, lock): (&str, &Lock), dsimg: &str) -> String {
+    let inventory = Inventory::of_lock(run, lock);
+    let base = &lock.base;
+    let vendor = base.source.split(' ').next().filter(|vendor| matches!(*vendor, "debian" | "ubuntu"));
+    let system = SystemFacts { os_id: vendor.unwrap_or_default().to_owned(), ..SystemFacts::default() };
+    let component = Component {
+        kind: "operating-system",
+        bom_ref: IMAGE_REF.to_owned(),
+        name: name.to_owned(),
+        properties: properties(&[
+            ("dsimg:base", &base.source),
+            ("dsimg:base:sha256", &base.sha256),
+            ("dsimg:run", run),
+        ]),
+        ..Component::default()
+    };
+    let about = About { component, timestamp: timestamp(lock.epoch), dsimg, system: &system };
+    write(&inventory, Some(lock), about)
+}
+
+/// What the packages are in.
+struct About<'a> {
+    component: Component,
+    /// RFC 3339, UTC.
+    timestamp: String,
+    dsimg: &'a str,
+    system: &'a SystemFacts,
+}
+
+fn write(inventory: &Inventory, lock: Option<&Lock>, about: About<'_>) -> String {
+    let components = components(inventory, about.system);
     let mut bom = Bom {
         schema: "http://cyclonedx.org/schema/bom-1.6.schema.json",
         bom_format: "CycloneDX",
@@ -42,13 +79,13 @@ pub fn sbom(manifest: &Manifest, lock: Option<&Lock>) -> String {
         serial_number: String::new(),
         version: 1,
         metadata: Metadata {
-            timestamp: lock.map_or_else(|| manifest.build.started.clone(), |lock| timestamp(lock.epoch)),
+            timestamp: about.timestamp,
             lifecycles: vec![Lifecycle { phase: "build" }],
-            tools: Tools { components: vec![this_program(manifest)] },
-            component: image(manifest),
+            tools: Tools { components: vec![this_program(about.dsimg)] },
+            component: about.component,
         },
-        dependencies: vec![asked_for(&inventory, &components)],
-        compositions: completeness(manifest, lock, &components),
+        dependencies: vec![asked_for(inventory, &components)],
+        compositions: completeness(inventory, lock, &components),
         components,
     };
     bom.serial_number = serial_number(&text_of(&bom));
@@ -72,13 +109,8 @@ fn timestamp(epoch: i64) -> String {
     jiff::Timestamp::from_second(epoch).unwrap_or_default().to_string()
 }
 
-fn this_program(manifest: &Manifest) -> Component {
-    Component {
-        kind: "application",
-        name: "dsimg".to_owned(),
-        version: manifest.build.dsimg.clone(),
-        ..Component::default()
-    }
+fn this_program(version: &str) -> Component {
+    Component { kind: "application", name: "dsimg".to_owned(), version: version.to_owned(), ..Component::default() }
 }
 
 fn image(manifest: &Manifest) -> Component {
@@ -185,8 +217,8 @@ fn asked_for(inventory: &Inventory, components: &[Component]) -> Dependency {
 
 /// What packages need of each other is not known here. What the image is made of is known but for what scripts and
 /// copied files brought.
-fn completeness(manifest: &Manifest, lock: Option<&Lock>, components: &[Component]) -> Vec<Composition> {
-    let brings_packages_only = manifest.stages.iter().all(|stage| PACKAGES_ONLY.contains(&stage.provisioner.as_str()));
+fn completeness(inventory: &Inventory, lock: Option<&Lock>, components: &[Component]) -> Vec<Composition> {
+    let brings_packages_only = inventory.stages.iter().all(|stage| PACKAGES_ONLY.contains(&stage.provisioner.as_str()));
     let parts = match lock {
         None => "unknown",
         Some(lock) if lock.unfrozen.is_empty() && brings_packages_only => "complete",

@@ -7,7 +7,7 @@ mod sample;
 use std::collections::BTreeSet;
 
 use dsimg_manifest::Inventory;
-use dsimg_manifest::diff::{Difference, FileChange, PackageChangeKind};
+use dsimg_manifest::diff::{Difference, FileChange, Owner, PackageChangeKind};
 use dsimg_manifest::lock::{Lock, LockedStage};
 use dsimg_manifest::manifest::BASE;
 
@@ -40,20 +40,18 @@ fn later() -> Lock {
     lock
 }
 
+fn file(path: &str, change: &str, package: Option<&str>) -> FileChange {
+    let package = package.map(str::to_owned);
+    FileChange { path: path.to_owned(), change: change.to_owned(), package, before: None, after: None }
+}
+
 fn whole() -> Difference {
     let mut after = sample::manifest(&later());
     after.image.version = "2026.12".to_owned();
     after.system.kernel = "6.12.63+deb13-cloud-amd64".to_owned();
     after.system.r = None;
     let mut difference = Difference::between(&inventory(&sample::lock()), &Inventory::of_image(&after, &later()));
-    difference.files = vec![
-        FileChange { path: "/etc/motd".to_owned(), change: "content".to_owned(), package: None },
-        FileChange {
-            path: "/usr/bin/git".to_owned(),
-            change: "content".to_owned(),
-            package: Some("deb git".to_owned()),
-        },
-    ];
+    difference.files = vec![file("/etc/motd", "content", None), file("/usr/bin/git", "content", Some("deb git"))];
     difference
 }
 
@@ -62,6 +60,23 @@ fn people_read_what_differs() {
     insta::assert_snapshot!("text", whole().to_text());
     insta::assert_snapshot!("html", whole().to_html());
     insta::assert_snapshot!("json", whole().to_json());
+}
+
+#[test]
+fn files_of_a_package_that_changed_are_summed_up_under_it() {
+    let mut after = sample::lock();
+    after.pypi[0].version = "2.4.0".to_owned();
+    let mut difference = Difference::between(&inventory(&sample::lock()), &inventory(&after));
+    let numpy = |place| Owner { ecosystem: "pypi", name: "NumPy", place };
+    let git = Owner { ecosystem: "deb", name: "git", place: "" };
+    difference.take_file(file("/a", "content", None), Some(numpy("/opt/ds/lib/python3.13/site-packages")));
+    difference.take_file(file("/b", "content", None), Some(numpy("/opt/ds/lib/python3.13/site-packages")));
+    difference.take_file(file("/c", "content", None), Some(numpy("/opt/ds2/lib/python3.13/site-packages")));
+    difference.take_file(file("/d", "content", None), Some(git));
+    difference.take_file(file("/e", "content", None), None);
+    assert_eq!(difference.packages.iter().map(|change| change.files).collect::<Vec<_>>(), [2]);
+    assert_eq!(difference.files.iter().map(|file| &*file.path).collect::<Vec<_>>(), ["/c", "/d", "/e"]);
+    assert!(difference.to_text().contains("2 files"), "{}", difference.to_text());
 }
 
 #[test]
@@ -134,8 +149,7 @@ fn names_from_outside_stay_text() {
     let mut after = sample::lock();
     after.pypi.push(sample::wheel("<script>alert('x')</script>", "1\"&\u{1b}[31m", "/opt/<b>"));
     let mut difference = Difference::between(&inventory(&sample::lock()), &inventory(&after));
-    difference.files =
-        vec![FileChange { path: "/<i>".to_owned(), change: "<u>".to_owned(), package: Some("<s>".to_owned()) }];
+    difference.files = vec![file("/<i>", "<u>", Some("<s>"))];
     let page = difference.to_html();
     for tag in ["<script>", "<b>", "<i>", "<u>", "<s>", "\u{1b}"] {
         assert!(!page.contains(tag), "{tag}");

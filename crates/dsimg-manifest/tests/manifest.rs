@@ -237,7 +237,7 @@ fn people_read_what_is_in_it_and_how_long_it_took() {
 
 #[test]
 fn the_checksums_are_as_sha256sum_reads_them() {
-    let sums = sample().checksums(&"8".repeat(64));
+    let sums = sample().checksums(&[("manifest.json", "8".repeat(64))]);
     let expected = format!("{}  ds-hub-2026.11.qcow2\n{}  manifest.json\n", "6".repeat(64), "8".repeat(64));
     assert_eq!(sums, expected);
 }

@@ -4,7 +4,7 @@ mod dpkg;
 mod python;
 mod r;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::entry::Kind;
@@ -68,6 +68,19 @@ impl Owners {
             return Some(owner);
         }
         ancestors(path).find_map(|folder| self.folders.get(folder)).map(|owner| &**owner)
+    }
+
+    /// All packages. A distribution or R package that came as a deb is that deb.
+    #[must_use]
+    pub fn packages(&self) -> BTreeSet<&Owner> {
+        let is_debs = |record: Vec<u8>| self.paths.get(&record).is_some_and(|owner| owner.ecosystem == Ecosystem::Deb);
+        let in_folders = self.folders.iter().filter(|(folder, _)| {
+            !["RECORD", "DESCRIPTION"]
+                .iter()
+                .any(|record| is_debs([folder, b"/".as_slice(), record.as_bytes()].concat()))
+        });
+        let in_paths = self.paths.values().filter(|owner| owner.ecosystem == Ecosystem::Deb);
+        in_folders.map(|(_, owner)| &**owner).chain(in_paths.map(|owner| &**owner)).collect()
     }
 
     #[must_use]

@@ -90,6 +90,21 @@ fn budget(name: &str, default: ByteSize) -> Result<ByteSize, Failure> {
     text.parse().map_err(|why: String| Failure::new(Code::Wrong, format!("`{name}`: {why}")))
 }
 
+/// Where OSV's dumps are fetched from instead of OSV: `DSIMG_OSV_MIRROR`.
+pub(crate) fn osv_mirror() -> Option<String> {
+    text("DSIMG_OSV_MIRROR")
+}
+
+/// The key that signs images: `DSIMG_SIGN_KEY`.
+pub(crate) fn signing_key() -> Option<PathBuf> {
+    text("DSIMG_SIGN_KEY").map(PathBuf::from)
+}
+
+/// Who vouches for this host: `DSIMG_BUILDER_ID`.
+pub(crate) fn builder_id() -> Option<String> {
+    text("DSIMG_BUILDER_ID")
+}
+
 /// Bytes of memory that programs may still take: `MemAvailable` of `/proc/meminfo` (proc(5)).
 pub(crate) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -19,6 +19,10 @@ pub(crate) enum Code {
     Wrong = 2,
     /// This host lacks something.
     HostNotReady = 3,
+    /// The answer is no: an audit found something, or an image is not what it should be.
+    Found = 6,
+    /// Not all could be checked that was asked for.
+    Unchecked = 7,
     /// A bug in dsimg.
     Bug = 70,
     /// The outside failed in a way that may pass.

@@ -95,6 +95,10 @@ impl Locks {
         }
     }
 
+    pub(crate) fn into_file(self) -> LockFile {
+        self.file
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

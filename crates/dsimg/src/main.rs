@@ -1,5 +1,6 @@
 //! `dsimg`: one TOML template to a bootable machine image, and a record of every package version in it.
 
+mod advisories;
 mod arguments;
 mod catalog;
 mod commands;
@@ -8,6 +9,7 @@ mod failure;
 mod keep;
 mod leftovers;
 mod locking;
+mod named;
 mod offline;
 mod one_build;
 mod outcome;
@@ -15,6 +17,7 @@ mod publishing;
 mod reading;
 mod secrets;
 mod signals;
+mod signing;
 mod terminal;
 mod ui;
 mod wire;
@@ -50,6 +53,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Validate(arguments) => commands::validate::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Diff(arguments) => commands::diff::run(&arguments),
+        Command::Sbom(arguments) => commands::sbom::run(&arguments),
+        Command::Audit(arguments) => wait_for(commands::audit::run(&arguments)),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Shell(arguments) => wait_for(commands::shell::run(&arguments)),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Gc(arguments) => wait_for(commands::gc::run(&arguments)),

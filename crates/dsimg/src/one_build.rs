@@ -28,9 +28,10 @@ use crate::failure::{Code, Failure};
 use crate::keep::Keeper;
 use crate::locking::{Bound, Locks, Use};
 use crate::signals::Stop;
+use crate::signing::{MadeOf, Signer};
 use crate::ui::log::LogFile;
 use crate::ui::{Both, Screen};
-use crate::{offline, outcome, publishing, wire};
+use crate::{advisories, offline, outcome, publishing, wire};
 
 /// What the builds of one command have in common.
 pub(crate) struct Shared<'a> {
@@ -59,6 +60,7 @@ pub(crate) struct Shared<'a> {
     /// Nobody outside is asked for anything: it is all in here.
     pub bundle: Option<&'a Unpacked>,
     pub goal: Goal,
+    pub signer: Option<Signer>,
 }
 
 impl Shared<'_> {
@@ -81,6 +83,11 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
     let there = already_there(plan, shared);
     if let Some(manifest) = there.as_ref().filter(|_| !is_to_be_published(plan, shared)) {
         remember_first_image(manifest, bound, shared)?;
+        if let Err(failure) = sign_what_was_there(manifest, plan, shared) {
+            shared.screen.result(&plan.run_name(), &outcome::failure(&failure, None));
+            shared.screen.end(&plan.run_name());
+            return Err(failure);
+        }
         shared.screen.result(&plan.run_name(), &outcome::unchanged(manifest, &folder));
         shared.screen.end(&plan.run_name());
         shared.screen.image(&outcome::describe_unchanged(manifest, &folder));
@@ -93,7 +100,8 @@ pub(crate) async fn run(bound: &Bound, shared: &Shared<'_>) -> Result<(), Failur
             let there = there.map(|manifest| BuildReport { folder, manifest, stock: None });
             let ended = match shared.goal {
                 Goal::Image => {
-                    build_and_publish(there, bound, shared, &run, log.path()).await.map(Box::new).map(Ended::Image)
+                    let made = build_and_publish(there, bound, shared, &run, log.path()).await;
+                    made.and_then(|report| sign(report, plan, shared)).map(Box::new).map(Ended::Image)
                 }
                 Goal::Lock => lock(bound, shared, &run, log.path()).await.map(Ended::Lock),
             };
@@ -130,6 +138,27 @@ async fn build_and_publish(
         None => carry_out(bound, shared, run, log).await?,
     };
     publishing::publish(report, plan, &shared.state, run).await
+}
+
+/// After the publishing, which writes into the files that are signed.
+fn sign(report: BuildReport, plan: &Plan, shared: &Shared<'_>) -> Result<BuildReport, Failure> {
+    if let Some(signer) = &shared.signer {
+        signer.sign(&report.folder, &report.manifest, &made_of(plan, shared)?)?;
+    }
+    Ok(report)
+}
+
+fn sign_what_was_there(manifest: &Manifest, plan: &Plan, shared: &Shared<'_>) -> Result<(), Failure> {
+    let Some(signer) = &shared.signer else { return Ok(()) };
+    let folder = target(plan, shared);
+    if signer.has_signed(&folder)? {
+        return Ok(());
+    }
+    signer.sign(&folder, manifest, &made_of(plan, shared)?)
+}
+
+fn made_of(plan: &Plan, shared: &Shared<'_>) -> Result<MadeOf, Failure> {
+    MadeOf::read(&shared.arguments.template, plan.run_name(), &shared.arguments.variables, shared.template_of(plan))
 }
 
 fn is_to_be_published(plan: &Plan, shared: &Shared<'_>) -> bool {
@@ -182,7 +211,12 @@ async fn lock(bound: &Bound, shared: &Shared<'_>, run: &RunContext, log: &Path) 
 }
 
 async fn write_lock(stock: Stock, bound: &Bound, shared: &Shared<'_>, run: &RunContext) -> Result<Box<Lock>, Failure> {
-    let lock = lock_of(stock, &bound.plan, &access(&bound.plan, shared), run).await?;
+    let before = shared.locks.borrow().get(&bound.plan).cloned();
+    let lock = lock_of(stock, before, &bound.plan, &access(&bound.plan, shared), run).await?;
+    let (new, advisories) = (lock.clone(), advisories::folder(&shared.cache));
+    // Dumps have hundreds of thousands of records.
+    let checked = tokio::task::spawn_blocking(move || advisories::refuse_malicious(&new, &advisories));
+    checked.await.map_err(|_| BuildError::Cancelled)??;
     shared.locks.borrow_mut().update(&bound.plan.run_name(), lock.clone())?;
     Ok(Box::new(lock))
 }

@@ -126,6 +126,16 @@ pub(crate) fn given(variables: &Variables) -> Result<BTreeMap<String, GivenVaria
     }
 }
 
+/// The values that were given to variables which the template has, without those of sensitive ones.
+///
+/// # Errors
+/// A file of values can't be read any more.
+pub(crate) fn open_variables(variables: &Variables, template: &Template) -> Result<BTreeMap<String, String>, Failure> {
+    let is_open = |name: &String| template.context.variables.contains_key(name) && !template.secrets.contains_key(name);
+    let given = given_variables(variables, &mut Vec::new())?;
+    Ok(given.into_iter().filter(|(name, _)| is_open(name)).map(|(name, given)| (name, given.value)).collect())
+}
+
 /// Of each variable the value that wins: flag, then the last file, then the environment.
 fn given_variables(
     variables: &Variables,

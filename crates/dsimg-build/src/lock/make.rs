@@ -15,6 +15,7 @@ use dsimg_store::Store;
 use tokio::task::spawn_blocking;
 
 use super::fit::what_is_asked_for;
+use super::licences::fill_licences;
 use crate::error::BuildError;
 use crate::tools;
 
@@ -31,16 +32,31 @@ pub struct Stock {
     pub reached: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The lock of a build; all that it names is in the package store then.
+/// The lock of a build; all that it names is in the package store then. Of packages that are in the lock `before`, too, it has
+/// the licences from there.
 ///
 /// # Errors
 /// A tool can't be had, or a file that was fetched is not in the store any more.
-pub async fn lock_of(stock: Stock, plan: &Plan, access: &Access, run: &RunContext) -> Result<Lock, BuildError> {
+pub async fn lock_of(
+    stock: Stock,
+    before: Option<Lock>,
+    plan: &Plan,
+    access: &Access,
+    run: &RunContext,
+) -> Result<Lock, BuildError> {
     let tools = tools::locked(&plan.stages, &plan.network, access, run).await?;
     let (store, plan) = (Store::open(&run.cache)?, plan.clone());
-    // Package lists have tens of megabytes.
-    let made = spawn_blocking(move || make_lock(&stock, tools, &plan, &store));
-    Ok(made.await.map_err(|_| BuildError::Cancelled)??)
+    // Package lists have tens of megabytes, and each package is looked into.
+    let made = spawn_blocking(move || {
+        let mut lock = make_lock(&stock, tools, &plan, &store)?;
+        let unreadable = fill_licences(&mut lock, before, &store);
+        Ok::<_, MirrorError>((lock, unreadable))
+    });
+    let (lock, unreadable) = made.await.map_err(|_| BuildError::Cancelled)??;
+    for error in unreadable {
+        run.warn(format!("{error}, so its licence is not known"));
+    }
+    Ok(lock)
 }
 
 fn make_lock(stock: &Stock, tools: Vec<LockedTool>, plan: &Plan, store: &Store) -> Result<Lock, MirrorError> {

@@ -50,7 +50,7 @@ pub(super) fn write(difference: &Difference) -> String {
         let place = if location.is_empty() { String::new() } else { format!(" in <code>{}</code>", escape(location)) };
         let title = format!("{}{place} <small>{}</small>", escape(ecosystem), count_in_words(changes.iter().copied()));
         let rows = changes.into_iter().map(package_row).collect();
-        table(&mut page, &title, &["change", "package", "before", "after", "stage"], rows);
+        table(&mut page, &title, &["change", "package", "before", "after", "stage", "files"], rows);
     }
     let rows = files
         .iter()
@@ -82,6 +82,7 @@ fn package_row(change: &PackageChange) -> Vec<String> {
         side(&change.before),
         side(&change.after),
         escape(change.stage()),
+        if change.files == 0 { String::new() } else { change.files.to_string() },
     ]
 }
 

@@ -21,6 +21,14 @@ pub struct PackageChange {
     pub before: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Version>,
+    /// How many of its files differ, where disks were compared.
+    #[serde(skip_serializing_if = "is_none")]
+    pub files: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One side of a change.
@@ -89,6 +97,7 @@ pub(super) fn changes(before: &Inventory, after: &Inventory) -> Vec<PackageChang
                 kind: kind(ecosystem, before.as_ref(), after.as_ref()),
                 before,
                 after,
+                files: 0,
             });
         }
     }

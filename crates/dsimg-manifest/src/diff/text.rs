@@ -39,7 +39,12 @@ fn write_packages(difference: &Difference, text: &mut String) {
 }
 
 fn package_row(change: &PackageChange) -> Vec<String> {
-    vec![change.kind.word().to_owned(), name_of(change), versions(change), change.stage().to_owned()]
+    let files = match change.files {
+        0 => String::new(),
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    vec![change.kind.word().to_owned(), name_of(change), versions(change), change.stage().to_owned(), files]
 }
 
 /// With the architecture, as apt writes it.

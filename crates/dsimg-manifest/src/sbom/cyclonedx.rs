@@ -44,6 +44,7 @@ pub(super) struct Component {
     #[serde(rename = "bom-ref", skip_serializing_if = "String::is_empty")]
     pub(super) bom_ref: String,
     pub(super) name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) description: Option<String>,

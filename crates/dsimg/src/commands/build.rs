@@ -22,6 +22,7 @@ use crate::failure::{Code, Failure};
 use crate::locking::{Bound, Locks, Use};
 use crate::one_build::{self, Shared};
 use crate::reading::{read_sound_with, whole_seconds};
+use crate::signing::Signer;
 use crate::ui::json::JsonLines;
 use crate::ui::output::Remembered;
 use crate::ui::{self, Screen};
@@ -41,7 +42,7 @@ pub(crate) async fn run(arguments: &Build) -> Result<(), Failure> {
         None => (arguments, None),
     };
     let how = if arguments.locked { Use::Strictly } else { Use::Keep };
-    let work = read_and_plan(arguments, &how, bundle).inspect_err(tell)?;
+    let work = read_and_plan(arguments, &how, bundle).and_then(|work| work.signed(arguments)).inspect_err(tell)?;
     match carry_out(work, arguments, Goal::Image).await {
         Err(failure) if arguments.on_error == OnError::Shell && failure.code == Code::Build => {
             look_into(failure, arguments).await
@@ -88,6 +89,14 @@ pub(crate) struct Work<'b> {
     warnings: String,
     pub cache: PathBuf,
     state: PathBuf,
+    signer: Option<Signer>,
+}
+
+impl Work<'_> {
+    /// A wrong key is told before anything is made.
+    fn signed(self, arguments: &Build) -> Result<Self, Failure> {
+        Ok(Self { signer: Signer::of(arguments)?, ..self })
+    }
 }
 
 pub(crate) fn read_and_plan<'b>(
@@ -109,7 +118,7 @@ pub(crate) fn read_and_plan<'b>(
         Some(bundle) => offline::bind(plans, &locks, bundle)?,
     };
     let (warnings, how) = (warnings.take(), how.clone());
-    Ok(Work { build_id, templates, catalog, inputs, bound, locks, how, bundle, warnings, cache, state })
+    Ok(Work { build_id, templates, catalog, inputs, bound, locks, how, bundle, warnings, cache, state, signer: None })
 }
 
 pub(crate) async fn carry_out(work: Work<'_>, arguments: &Build, goal: Goal) -> Result<(), Failure> {
@@ -136,6 +145,7 @@ pub(crate) async fn carry_out(work: Work<'_>, arguments: &Build, goal: Goal) -> 
         how: work.how,
         bundle: work.bundle,
         goal,
+        signer: work.signer,
         warnings: work.warnings,
         build_id: work.build_id,
         cache: work.cache,

@@ -71,6 +71,8 @@ fn as_build(arguments: &Bundle) -> Build {
         no_publish: true,
         locked: true,
         offline: false,
+        sign: None,
+        builder_id: None,
         no_cache: false,
         from: None,
         on_error: OnError::Cleanup,

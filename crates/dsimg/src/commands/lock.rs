@@ -28,6 +28,8 @@ pub(crate) async fn run(arguments: &Lock) -> Result<(), Failure> {
         offline: false,
         no_cache: false,
         from: None,
+        sign: None,
+        builder_id: None,
         on_error: OnError::Cleanup,
         json: false,
         progress: arguments.progress,

@@ -1,6 +1,9 @@
 //! Writing to the two standard streams: nothing else in this program prints.
 
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::failure::{Code, Failure};
@@ -17,6 +20,22 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints a result, or puts it into a file that the user named: whole or not at all.
+///
+/// # Errors
+/// The text can't be written.
+pub(crate) fn deliver(text: &str, file: Option<&Path>) -> Result<(), Failure> {
+    let Some(file) = file else { return print(text) };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut new = tempfile::Builder::new().prefix(".dsimg-").tempfile_in(folder)?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        new.persist(file).map_err(|error| error.error)
+    };
+    write().map(drop).map_err(|error| Failure::file("cannot write", file, error))
 }
 
 /// Says something on standard error. Where that is closed there is nobody to tell.

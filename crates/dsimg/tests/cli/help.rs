@@ -1,12 +1,16 @@
 use crate::place::Place;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 16] = [
     "build",
     "lock",
     "bundle",
     "plan",
     "validate",
     "inspect",
+    "diff",
+    "sbom",
+    "audit",
+    "verify",
     "shell",
     "cache",
     "doctor",

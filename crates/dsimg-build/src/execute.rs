@@ -279,7 +279,7 @@ async fn provision(
     }
     tell_start(start.checkpoint, done, count, run);
 
-    let supply = Supply::open(job.repositories.as_ref(), &notes.fetched).await?;
+    let supply = Supply::open(job.repositories.as_ref(), &notes.fetched, run).await?;
     let mut guest = Guest::new(machine, start.session, preparation, supply.address(), run);
     timings.phase(Phase::Prepare, run, guest.prepare()).await?;
     let mut lock = start.lock;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dsimg_machine::RunContext;
-use dsimg_mirror::{Fetched, Mirror, MirrorSettings};
+use dsimg_mirror::{Fetched, Mirror, MirrorSettings, has_lists};
 
 use crate::error::BuildError;
 
@@ -16,8 +16,15 @@ impl Supply {
     ///
     /// # Errors
     /// The mirror does not start.
-    pub(crate) async fn open(settings: Option<&MirrorSettings>, earlier: &[Fetched]) -> Result<Self, BuildError> {
+    pub(crate) async fn open(
+        settings: Option<&MirrorSettings>,
+        earlier: &[Fetched],
+        run: &RunContext,
+    ) -> Result<Self, BuildError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
+        if settings.pins.as_ref().is_some_and(|pins| !has_lists(&pins.lock, &settings.store)) {
+            run.info("this host's package store does not have the lock's lists: they are made of its packages, which are fetched now");
+        }
         let settings = MirrorSettings { earlier: earlier.to_vec(), ..settings.clone() };
         Ok(Self(Some(Mirror::start(settings).await?)))
     }

@@ -19,6 +19,9 @@ pub enum MirrorError {
     /// Something that the lock names is not as it must be.
     #[error("{what}: {source}")]
     Store { what: String, source: StoreError },
+    /// A package of a lock, which is in no store here.
+    #[error("{shown} is in the lock and not in the package store: {why}")]
+    Gone { shown: String, why: String },
     #[error("{what}")]
     Unreadable { what: String, hint: &'static str },
     #[error(transparent)]
@@ -34,6 +37,9 @@ impl MirrorError {
             Self::NoAddress { .. } => Some("write it like `https://mirror.example.org/debian`"),
             Self::Lost { .. } => Some("look whether the disk with the cache is full"),
             Self::Store { source, .. } => source.hint(),
+            Self::Gone { .. } => {
+                Some("take a store or a bundle (`dsimg bundle`) that has it, or run `dsimg lock` for what there is now")
+            }
             Self::Unreadable { hint, .. } => Some(hint),
             Self::Outside(error) => error.hint(),
         }

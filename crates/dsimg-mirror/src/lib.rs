@@ -79,6 +79,7 @@ mod respond;
 mod transfer;
 mod upstream;
 
+pub use apt::regained::has_lists;
 pub use error::MirrorError;
 pub use mirror::{Mirror, MirrorSettings};
 pub use parts::{DebName, DebPart, FilePart, ListedDeb, LockParts, lock_parts};

@@ -154,14 +154,14 @@ impl Drop for Mirror {
 
 async fn open(settings: MirrorSettings, records: Arc<Records>) -> Result<(TcpListener, Arc<Desk>), MirrorError> {
     let rewrites = Rewrites::new(&settings.rewrites).map_err(|address| MirrorError::NoAddress { address })?;
+    let door = settings.access.door().await?;
+    let fetcher = Fetcher::new(Upstream::new(door, rewrites, settings.offline), settings.store);
     let pinned = match settings.pins {
-        Some(pins) => Some(Pinned::read(pins, &settings.store)?),
+        Some(pins) => Some(Pinned::read(pins, &fetcher).await?),
         None => None,
     };
-    let door = settings.access.door().await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|source| MirrorError::Start { source })?;
     let port = listener.local_addr().map_err(|source| MirrorError::Start { source })?.port();
-    let fetcher = Fetcher::new(Upstream::new(door, rewrites, settings.offline), settings.store);
     let desk = Arc::new(Desk {
         fetcher,
         lists: Lists::default(),

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dsimg_manifest::lock::{Artifact, Lock};
 use dsimg_plan::Digest;
-use dsimg_store::Store;
 
 use crate::address::Address;
 use crate::apt::locked::LockedApt;
+use crate::apt::regained::regained;
 use crate::error::MirrorError;
+use crate::fetch::Fetcher;
 use crate::python::locked::LockedPython;
 use crate::r::locked::LockedR;
 
@@ -44,10 +45,12 @@ pub(crate) struct Pin {
 }
 
 impl Pinned {
-    pub(crate) fn read(mut pins: Pins, store: &Store) -> Result<Self, MirrorError> {
+    /// What the lock's lists were made of is fetched where the store does not have it.
+    pub(crate) async fn read(mut pins: Pins, fetcher: &Fetcher) -> Result<Self, MirrorError> {
         if !pins.exclusive {
             free(&mut pins.lock, &pins.free);
         }
+        let regained = regained(&pins.lock, fetcher).await?;
         let lock = &pins.lock;
         let mut files = BTreeMap::new();
         let deb = lock.deb.iter().map(|deb| (deb.artifact.as_ref(), format!("{} {}", deb.name, deb.version)));
@@ -65,7 +68,8 @@ impl Pinned {
             let pin = Pin::of(artifact, shown)?;
             files.insert(pin.address.clone(), pin);
         }
-        let (apt, python, r) = (LockedApt::read(lock, store)?, LockedPython::read(lock), LockedR::read(lock));
+        let (apt, python, r) =
+            (LockedApt::read(lock, regained, &fetcher.store)?, LockedPython::read(lock), LockedR::read(lock));
         Ok(Self { exclusive: pins.exclusive, apt, python, r, files })
     }
 

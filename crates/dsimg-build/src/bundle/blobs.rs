@@ -10,11 +10,12 @@ use dsimg_store::{BundleBlob, Store};
 
 use super::BundleFault;
 
-/// Packages, tools, files, and what the lists of packages are made of.
+/// Packages, tools, files, and what the lists of packages are made of, where the store has that: a host that got the lock without its
+/// store makes these lists of the packages.
 ///
 /// # Errors
 /// An entry has no digest that could be one.
-pub fn blobs_of(lock: &Lock) -> Result<BTreeSet<BundleBlob>, BundleFault> {
+pub fn blobs_of(lock: &Lock, store: &Store) -> Result<BTreeSet<BundleBlob>, BundleFault> {
     let artifact = |artifact: &Artifact| blob(&artifact.sha256, artifact.file_name().to_owned());
     let indexes = lock.indexes.iter().flat_map(|index| {
         [
@@ -22,7 +23,8 @@ pub fn blobs_of(lock: &Lock) -> Result<BTreeSet<BundleBlob>, BundleFault> {
             blob(&index.entries, format!("{}.Packages", index.id)),
         ]
     });
-    lock.artifacts().map(artifact).chain(indexes).collect()
+    let is_here = |blob: &Result<BundleBlob, _>| blob.as_ref().map_or(true, |blob| store.find(&blob.digest).is_some());
+    lock.artifacts().map(artifact).chain(indexes.filter(is_here)).collect()
 }
 
 /// The base's disk, from where it is.

@@ -3,7 +3,7 @@
 //! Nobody signs them. The guest's apt is told for the time of the build (see the crate's own page) to take them as they
 //! are: each package's sha256 in their lists comes from the lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use dsimg_manifest::lock::{AptIndex, Lock};
@@ -46,12 +46,22 @@ pub(crate) enum Made {
 }
 
 impl LockedApt {
-    pub(crate) fn read(lock: &Lock, store: &Store) -> Result<Self, MirrorError> {
+    /// `regained` has the lists that are not in the store.
+    pub(crate) fn read(
+        lock: &Lock,
+        mut regained: BTreeMap<String, LockedIndex>,
+        store: &Store,
+    ) -> Result<Self, MirrorError> {
+        let index = |index: &AptIndex| match regained.remove(&index.id) {
+            Some(regained) => Ok(regained),
+            None => LockedIndex::read(index, store),
+        };
+        let indexes = lock.indexes.iter().map(index).collect::<Result<_, _>>()?;
         let own: BTreeSet<String> = lock.deb.iter().map(|deb| deb.arch.clone()).filter(|arch| arch != "all").collect();
         let archs: BTreeSet<String> = ARCHS.map(str::to_owned).into_iter().chain(own.clone()).collect();
         let fetched = lock.deb.iter().filter(|deb| deb.artifact.is_some());
         Ok(Self {
-            indexes: lock.indexes.iter().map(|index| LockedIndex::read(index, store)).collect::<Result<_, _>>()?,
+            indexes,
             own_archs: if own.is_empty() { archs.clone() } else { own },
             archs: archs.into_iter().collect(),
             names: fetched.map(|deb| deb.name.clone()).collect(),
@@ -118,9 +128,8 @@ impl LockedIndex {
             let bytes = store.read(&digest).map_err(|source| MirrorError::Store { what: what(), source })?;
             Ok::<_, MirrorError>(String::from_utf8_lossy(&bytes).into_owned())
         };
-        let (uri, suite) = (index.uri.trim_end_matches('/').to_owned(), index.suite.clone());
         Ok(Self {
-            at: Repository { uri, suite, component: index.component.clone() },
+            at: Repository::of_index(index),
             release: ReleaseFacts::read(&text(&index.in_release, "InRelease")?),
             entries: text(&index.entries, "list of packages")?,
         })

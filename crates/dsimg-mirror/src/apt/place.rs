@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dsimg_manifest::lock::AptIndex;
 use dsimg_plan::Digest;
 
 use crate::address::Address;
@@ -49,6 +50,11 @@ pub(crate) enum ReleaseKind {
 }
 
 impl Repository {
+    pub(crate) fn of_index(index: &AptIndex) -> Self {
+        let uri = index.uri.trim_end_matches('/').to_owned();
+        Self { uri, suite: index.suite.clone(), component: index.component.clone() }
+    }
+
     /// `http://deb.debian.org/debian trixie main`
     pub(crate) fn shown(&self) -> String {
         format!("{} {} {}", self.uri, self.suite, self.component).trim_end().to_owned()

@@ -1,5 +1,8 @@
 //! `Release` files: read, and made for repositories of a lock.
 
+use std::collections::BTreeSet;
+
+use dsimg_manifest::lock::AptIndex;
 use dsimg_plan::Digest;
 
 use crate::apt::stanza::Stanza;
@@ -44,6 +47,24 @@ impl ReleaseFacts {
         let date = ("Date", "Thu, 01 Jan 1970 00:00:00 UTC".to_owned());
         let fields = codename.into_iter().chain([date]).collect();
         Self { fields, components: COMPONENTS.map(str::to_owned).to_vec(), digests: Vec::new() }
+    }
+
+    /// As far as a lock tells it. `origin` is a package's, such as `Debian trixie main`.
+    pub(crate) fn regained(index: &AptIndex, origin: Option<&str>, components: BTreeSet<String>) -> Self {
+        let mut facts = Self::unknown(&index.suite);
+        // Those without a package in the lock may be among the machine's sources, too.
+        facts.components =
+            components.into_iter().chain(facts.components).collect::<BTreeSet<_>>().into_iter().collect();
+        facts.fields.retain(|(name, _)| *name == "Codename");
+        let words: Vec<_> = origin.unwrap_or_default().split(' ').collect();
+        if let [origin @ .., codename, _component] = words.as_slice() {
+            facts.fields = vec![("Origin", origin.join(" ")), ("Codename", (*codename).to_owned())];
+        }
+        if index.suite != "/" {
+            facts.fields.push(("Suite", index.suite.clone()));
+        }
+        facts.fields.push(("Date", index.date.clone()));
+        facts
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use dsimg_manifest::lock::{Deb, Lock};
-use dsimg_mirror::{DebName, Fetched, FetchedKind, Mirror, lock_parts};
+use dsimg_mirror::{DebName, Fetched, FetchedKind, Mirror, MirrorSettings, lock_parts};
 use dsimg_plan::Digest;
 
 use crate::client::get;
-use crate::rig::{Rig, empty_lock, of_kind, run, said};
+use crate::rig::{Rig, empty_lock, of_kind, pins, run, said};
 use crate::upstream::Upstream;
 
 /// A package by name, version and what it needs.
@@ -180,7 +180,7 @@ pub(crate) fn lock_of(rig: &Rig, fetched: &[Fetched]) -> Lock {
         stage: part.stage,
         passing: false,
         index: part.index,
-        origin: String::new(),
+        origin: "Toys trixie main".to_owned(),
         licence: None,
         artifact: Some(part.artifact),
     });
@@ -323,6 +323,30 @@ async fn a_lock_works_offline_and_names_what_is_missing() {
     let told = said(&guest.apt_get(&INSTALL).await);
     assert!(told.contains("toy-lib 1.0 is in the lock and not in the package store"), "{told}");
     assert!(told.contains(library.sha256.as_str()), "{told}");
+}
+
+#[tokio::test]
+async fn a_lock_without_a_store_makes_its_lists_of_the_packages() {
+    let rig = Rig::new().await;
+    let (lock, _) = lock_before(&rig).await;
+    let elsewhere = rig.elsewhere().await;
+    let mirror = elsewhere.locked(&lock).await;
+    let guest = Guest::of_lock(&mirror);
+    let told = guest.good(&["update"]).await;
+    assert!(!told.contains("W: Skipping") && !told.contains("Conflicting"), "{told}");
+    guest.good(&INSTALL).await;
+    assert_eq!(guest.debs(), ["toy-lib_1.0_all.deb", "toy_1%3a1.0+a~1_all.deb"]);
+    let policy = guest.good(&["install", "-s", "toy"]).await;
+    assert!(policy.contains("Inst toy (1:1.0+a~1 trixie [all])"), "{policy}");
+    mirror.stop().await.unwrap();
+
+    // What is published no more can't be had without the store.
+    publish(&elsewhere.upstream, &AFTER);
+    let nowhere = elsewhere.elsewhere().await;
+    let settings = MirrorSettings { pins: Some(pins(&lock)), ..nowhere.settings() };
+    let error = Mirror::start(settings).await.unwrap_err();
+    assert!(error.to_string().contains("is in the lock and not in the package store"), "{error}");
+    assert!(error.hint().unwrap().contains("dsimg bundle"));
 }
 
 #[tokio::test]

@@ -22,6 +22,11 @@ impl Rig {
         Self { _cache: cache, store, upstream: Upstream::start().await }
     }
 
+    /// The same outside, and an empty store.
+    pub(crate) async fn elsewhere(self) -> Self {
+        Self { upstream: self.upstream, ..Self::new().await }
+    }
+
     /// Addresses that everybody knows, asked for at the test's own server.
     pub(crate) fn settings(&self) -> MirrorSettings {
         let to = |prefix: &str, path: &str| (prefix.to_owned(), self.upstream.url(path));

@@ -115,7 +115,7 @@ fn find_bases(work: &Work<'_>, folder: &Path) -> Result<Vec<KnownBase>, Failure>
 fn find_packages(work: &Work<'_>, store: &Store) -> Result<BTreeSet<BundleBlob>, Failure> {
     let mut blobs = BTreeSet::new();
     for lock in work.bound.iter().filter_map(|bound| bound.lock.as_ref()) {
-        blobs.extend(blobs_of(lock)?);
+        blobs.extend(blobs_of(lock, store)?);
     }
     let missing = missing(&blobs, store);
     if missing.is_empty() {

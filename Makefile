@@ -7,7 +7,7 @@ TEST_CACHE := $(or $(DSIMG_TEST_CACHE),/var/tmp/dsimg-tests)
 # The provisioners' tests mount and chroot.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help quickstart build test test-team test-endurance test-aws test-aws-every-fault test-aws-machines lint host-packages host-packages-test bench deny
+.PHONY: help quickstart build test test-team test-frozen test-endurance test-aws test-aws-every-fault test-aws-machines lint host-packages host-packages-test bench deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -32,6 +32,10 @@ test: host-packages-test lint ## everything: format, lints, unit, snapshot and f
 test-team: host-packages-test ## builds templates/team.toml and runs a notebook of each language in its image
 	$(CARGO) build --locked -p dsimg
 	$(CARGO) test --locked -p dsimg-tests --test team -- --ignored --nocapture
+
+test-frozen: host-packages-test ## a large image from a bundle, with no network and an empty cache; an hour
+	$(CARGO) build --locked -p dsimg
+	$(CARGO) test --locked -p dsimg-tests --test frozen -- --ignored --nocapture
 
 test-endurance: host-packages-test ## builds killed at 200 moments, a cache with a flipped bit in 100 places; an hour
 	$(CARGO) build --locked -p dsimg

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a small repository in CRAN's form: make-mirror.sh DIR
+# Makes a small repository in CRAN's form: make-mirror.sh DIR [SOURCE...]
 #
 # Its packages are CRAN's own source files, as Debian keeps them for its r-cran-* packages, and some made here:
 #   brokenpkg     does not compile
@@ -10,12 +10,15 @@
 # lists stay as they are. A folder that is complete is left alone.
 set -euo pipefail
 
-usage='usage: make-mirror.sh DIR'
+usage='usage: make-mirror.sh DIR [SOURCE...]'
 folder=$(realpath -m "${1:?$usage}")
 mirror=${DSIMG_TEST_MIRROR:-http://deb.debian.org/debian}
 suite=${DSIMG_TEST_SUITE:-trixie}
-# Two that need no compiler, three that do, and one that needs another of these.
-sources=(r-cran-r6 r-cran-mime r-cran-base64enc r-cran-glue r-cran-rlang r-cran-ellipsis)
+# Debian's source packages. Two that need no compiler, three that do, and one that needs another of these.
+sources=("${@:2}")
+if ((${#sources[@]} == 0)); then
+  sources=(r-cran-r6 r-cran-mime r-cran-base64enc r-cran-glue r-cran-rlang r-cran-ellipsis)
+fi
 
 main() {
   if [[ -e $folder/complete ]]; then exit 0; fi

@@ -3,6 +3,7 @@
 //! Bases, downloads and finished images are kept between runs in a cache folder outside the checkout
 //! (`DSIMG_TEST_CACHE`, default `/var/tmp/dsimg-tests`).
 
+mod alone;
 mod booted;
 mod command;
 mod ec2;
@@ -12,6 +13,7 @@ mod served;
 mod small;
 mod tree;
 
+pub use alone::without_network;
 pub use booted::{Booted, Firmware};
 pub use command::{Outcome, build_image, cache_folder, dsimg, repository, run, wait_for};
 pub use ec2::{Instance, Rig, only_ami};

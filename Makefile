@@ -20,12 +20,13 @@ quickstart: host-packages ## install what is missing, build dsimg, build templat
 build: ## the release binary, target/release/dsimg
 	$(CARGO) build --release --locked -p dsimg
 
+# Always the same packages: with others, cargo compiles the AWS SDK once more.
+CRATES_TEST = $(CARGO) test --locked --workspace --exclude dsimg-tests
+
 test: host-packages-test lint ## everything: format, lints, unit, snapshot and fake tests, real boots
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --exclude dsimg-tests --exclude dsimg-aws
-	$(CARGO) test --locked -p dsimg-manifest --test sbom -- --ignored
-	$(CARGO) test --locked -p dsimg --test cli sbom -- --ignored
-	$(MAKE) test-aws
+	tests/ec2/test.sh fast
+	$(CRATES_TEST)
+	$(CRATES_TEST) --test sbom --test cli -- --ignored
 	$(CARGO) test --locked -p dsimg-tests -- --nocapture --test-threads=1
 	$(AS_ROOT) env UV=$$(ls $(TEST_CACHE)/cache/tools/uv-*) tests/provisioners/run.sh
 
@@ -41,7 +42,7 @@ test-endurance: host-packages-test ## builds killed at 200 moments, a cache with
 	$(CARGO) build --locked -p dsimg
 	$(CARGO) test --locked -p dsimg-tests --test endurance -- --ignored --nocapture --test-threads=1
 
-test-aws: host-packages-test ## AWS builders and publishers against the EC2 rig, a fault at each call; part of `test`
+test-aws: host-packages-test ## AWS builders and publishers against the EC2 rig, a fault at each call; its tests are part of `test`
 	tests/ec2/test.sh fast
 	$(CARGO) test --locked -p dsimg-aws
 

@@ -20,8 +20,15 @@ main() {
     rm -rf "$dir/out-packer"
     timed packer "$round" run_packer
     forget_builds
+    forget_packages
     timed dsimg "$round" run_cold
     note_checkpoints "$round"
+    forget_builds
+    timed warm "$round" run_cold
+    lock
+    forget_builds
+    timed locked "$round" run_locked
+    rm -f "$dir/w1.lock"
     timed changed "$round" run_changed
     note_output changed-output "$round" 'stage 3 of 4: check'
     timed unchanged "$round" run_unchanged
@@ -94,8 +101,23 @@ forget_builds() {
   rm -rf "$dir"/cache/checkpoints "$dir"/w1-1 "$dir"/new-1 "$dir"/w1m-*
 }
 
+# The package store: Packer keeps nothing of what it installs.
+forget_packages() {
+  rm -rf "$dir"/cache/store
+}
+
 run_cold() {
   build "$here/w1.toml"
+}
+
+# The template with a lock beside it; what the lock holds is known from the build before.
+lock() {
+  cp "$here/w1.toml" "$dir/w1.toml"
+  "$dsimg" lock --progress plain "$dir/w1.toml" >/dev/null
+}
+
+run_locked() {
+  build --locked "$dir/w1.toml"
 }
 
 # The same template with another last command: what Packer needs a whole build for.
@@ -139,6 +161,8 @@ report() {
       printf "medians of %d\n", n["packer"]
       line("Packer: the whole build, each time", "packer", "s")
       line("dsimg: the whole build, nothing saved", "dsimg", "s", 1)
+      line("dsimg: no checkpoint, packages from the store", "warm", "s", 1)
+      line("dsimg: the same, from a lock", "locked", "s", 1)
       line("dsimg: last command changed, the whole build", "changed", "s", 1)
       line("   … until the changed stage says its first word", "changed-output", "s")
       line("dsimg: nothing changed", "unchanged", "s", 1)

@@ -18,7 +18,7 @@ pub use booted::{Booted, Firmware};
 pub use command::{Outcome, build_image, cache_folder, dsimg, repository, run, wait_for};
 pub use ec2::{Instance, Rig, only_ami};
 pub use login::Login;
-pub use packages::{assert_packages, locked_packages};
+pub use packages::{assert_locked_packages, assert_packages};
 pub use served::Served;
 pub use small::{SmallTemplate, checkpoint_of, checkpoints, checkpoints_of, remove_checkpoints_of, told};
 pub use tree::{Tree, assert_clean, differences, read_raw_tree, read_tree};

@@ -12,10 +12,29 @@ use crate::login::Login;
 /// # Panics
 /// They differ.
 pub fn assert_packages(machine: &Login, manifest: &Value) {
+    assert_debs_and_python(machine, manifest);
+    // What comes with R itself has a priority; but for its texts, which lie among the packages and are none to R.
+    let mut r = r_packages(machine, ".libPaths()");
+    r.insert(format!("translations {}", machine.read("Rscript -e 'cat(paste(getRversion()))'")));
+    assert_eq!(recorded(manifest, "cran", &["name", "version"]), r);
+}
+
+/// The same of a lock, for one run. R packages that are Debian packages are locked as these.
+///
+/// # Panics
+/// They differ, or it is no lock with this run.
+pub fn assert_locked_packages(machine: &Login, lock: &Path, run: &str) {
+    let locked = locked_packages(lock, run);
+    assert_debs_and_python(machine, &locked);
+    let r = r_packages(machine, "\"/usr/local/lib/R/site-library\"");
+    assert_eq!(recorded(&locked, "cran", &["name", "version"]), r);
+}
+
+fn assert_debs_and_python(machine: &Login, recording: &Value) {
     let debs = machine.read("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\\n'");
     let debs: BTreeSet<_> =
         debs.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect();
-    assert_eq!(recorded(manifest, "deb", &["name", "version", "architecture"]), debs);
+    assert_eq!(recorded(recording, "deb", &["name", "version", "architecture"]), debs);
 
     // The environment's own word, by the standard library.
     let script = "import importlib.metadata as m, re\n\
@@ -23,24 +42,21 @@ pub fn assert_packages(machine: &Login, manifest: &Value) {
                   print(re.sub(r'[-_.]+', '-', d.metadata['Name']).lower(), d.version)\n";
     let python = lines(&machine.read(&format!("/opt/ds/bin/python - <<'EOF'\n{script}EOF\n")));
     assert!(!python.is_empty(), "the environment is empty");
-    assert_eq!(recorded(manifest, "pypi", &["name", "version"]), python);
+    assert_eq!(recorded(recording, "pypi", &["name", "version"]), python);
+}
 
-    // What comes with R itself has a priority; but for its texts, which lie among the packages and are none to R.
-    let script = r#"p <- installed.packages(priority = "NA"); cat(paste(p[, "Package"], p[, "Version"]), sep = "\n")"#;
-    let mut r = lines(&machine.read(&format!("Rscript -e '{script}'")));
+/// R's own word of what is in its libraries; `libraries` is R's expression for them.
+fn r_packages(machine: &Login, libraries: &str) -> BTreeSet<String> {
+    let script = format!(
+        r#"p <- installed.packages({libraries}, priority = "NA"); cat(paste(p[, "Package"], p[, "Version"]), sep = "\n")"#
+    );
+    let r = lines(&machine.read(&format!("Rscript -e '{script}'")));
     assert!(!r.is_empty(), "R has no packages");
-    if machine.read("ls /usr/lib/R/library").lines().any(|folder| folder == "translations") {
-        r.insert(format!("translations {}", machine.read("Rscript -e 'cat(paste(getRversion()))'")));
-    }
-    assert_eq!(recorded(manifest, "cran", &["name", "version"]), r);
+    r
 }
 
 /// What the lock says will be in the image of one run, in a manifest's form.
-///
-/// # Panics
-/// It is no lock, or has nothing for the run.
-#[must_use]
-pub fn locked_packages(lock: &Path, run: &str) -> Value {
+fn locked_packages(lock: &Path, run: &str) -> Value {
     let text = std::fs::read_to_string(lock).expect("there is a lock");
     let lock: Value = toml::from_str(&text).expect("a lock is TOML");
     let mut packages = Vec::new();

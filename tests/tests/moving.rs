@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use dsimg_tests::{
-    Booted, Firmware, Outcome, Served, SmallTemplate, assert_packages, dsimg, locked_packages, repository, run,
-};
+use dsimg_tests::{Booted, Firmware, Outcome, Served, SmallTemplate, assert_locked_packages, dsimg, repository, run};
 use serde_json::Value;
 
 fn publish(upstream: &Path, version: &str) {
@@ -84,5 +82,5 @@ fn a_lock_gives_what_upstream_has_no_more_and_moves_on_when_told() {
 
     let image = template.image_folder("moving-1").join("moving-1.qcow2");
     let machine = Booted::start(&image, Firmware::Bios, "12G");
-    assert_packages(machine.login(), &locked_packages(&lock_path, "small"));
+    assert_locked_packages(machine.login(), &lock_path, "small");
 }

@@ -61,7 +61,9 @@ impl Fetcher {
             }
         }
         let fits = |known: &Known| wanted.expected.sha256.as_ref().is_none_or(|digest| *digest == known.sha256);
-        wanted.known = match known.filter(fits) {
+        let is_of_mirror =
+            |known: &Known| self.upstream.offline || known.mirror == self.upstream.mirror_of(&wanted.address);
+        wanted.known = match known.filter(|known| fits(known) && is_of_mirror(known)) {
             Some(known) if self.is_good(&known.sha256).await? => Some(known),
             _ => None,
         };

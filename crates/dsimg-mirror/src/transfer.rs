@@ -241,6 +241,7 @@ impl Transfer {
         };
         let writer = task.await.map_err(|stopped| broken_thread(&stopped))?.map_err(refused)?;
         let (store, address, its_head) = (self.store.clone(), self.wanted.address.clone(), head.clone());
+        let mirror = self.upstream.mirror_of(&address);
         let stored = spawn_blocking(move || {
             writer.check(&expected)?;
             progress.send_modify(|state| {
@@ -249,7 +250,7 @@ impl Transfer {
             });
             let stored = writer.finish(&expected)?;
             // What is not remembered is only asked for once more.
-            let _asked_again = store.remember(&known(&address, &stored, its_head));
+            let _asked_again = store.remember(&known(&address, mirror, &stored, its_head));
             Ok(stored)
         });
         let stored = stored.await.map_err(|stopped| broken_thread(&stopped))?.map_err(refused)?;
@@ -257,7 +258,7 @@ impl Transfer {
     }
 }
 
-fn known(address: &Address, stored: &Stored, head: Head) -> Known {
+fn known(address: &Address, mirror: Option<String>, stored: &Stored, head: Head) -> Known {
     Known {
         url: address.as_str().to_owned(),
         sha256: stored.digest.clone(),
@@ -266,6 +267,7 @@ fn known(address: &Address, stored: &Stored, head: Head) -> Known {
         last_modified: head.last_modified,
         content_type: head.content_type,
         redirected: Some(head.url).filter(|url| url != address.as_str()),
+        mirror,
         fetched: Timestamp::now(),
     }
 }

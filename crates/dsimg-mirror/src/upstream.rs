@@ -60,6 +60,12 @@ impl Upstream {
         known.insert(host.to_owned(), credentials);
     }
 
+    /// The address that is asked in place of this one, where a mirror stands for it.
+    pub(crate) fn mirror_of(&self, address: &Address) -> Option<String> {
+        let place = self.rewrites.place_of(address).address;
+        Some(place).filter(|place| place != address).map(|place| place.as_str().to_owned())
+    }
+
     fn credentials(&self, host: &str) -> Option<Credentials> {
         self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(host).cloned()
     }

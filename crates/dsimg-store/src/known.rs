@@ -28,6 +28,9 @@ pub struct Known {
     /// After redirects, without a login: what relative links start from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub redirected: Option<String>,
+    /// The mirror's address that was asked in its place, without a login: another mirror's marks and times say nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mirror: Option<String>,
     pub fetched: Timestamp,
 }
 

@@ -108,6 +108,7 @@ fn known(store: &Store, url: &str, content: &[u8]) -> Known {
         etag: Some("\"one\"".to_owned()),
         last_modified: None,
         content_type: None,
+        mirror: None,
         redirected: None,
         fetched: jiff::Timestamp::from_second(1_700_000_000).unwrap(),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dsimg_mirror::{FetchedKind, MirrorSettings};
+use dsimg_mirror::{FetchedKind, Mirror, MirrorSettings};
 use dsimg_plan::Digest;
 
 use crate::client::{ask, get};
@@ -31,6 +31,24 @@ async fn a_file_comes_once_and_then_only_if_it_changed() {
     assert!(asked[0].headers.contains_key("if-none-match") && asked[0].headers.contains_key("if-modified-since"));
     rig.upstream.put("/other/a", "new");
     assert_eq!(get(mirror.address(), "/file/https/example.org/a?x=1").await.text(), "new");
+    mirror.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_mirror_is_not_asked_by_what_the_first_one_had() {
+    let rig = Rig::new().await;
+    rig.upstream.put("/other/a", "of the first");
+    rig.upstream.put("/elsewhere/a", "of the second");
+    let mirror = rig.open().await;
+    assert_eq!(get(mirror.address(), "/file/https/example.org/a").await.text(), "of the first");
+    mirror.stop().await.unwrap();
+    rig.upstream.requests();
+
+    let rewrites = vec![("https://example.org".to_owned(), rig.upstream.url("/elsewhere"))];
+    let mirror = Mirror::start(MirrorSettings { rewrites, ..rig.settings() }).await.unwrap();
+    assert_eq!(get(mirror.address(), "/file/https/example.org/a").await.text(), "of the second");
+    let asked = rig.upstream.requests();
+    assert!(!asked[0].headers.contains_key("if-none-match") && !asked[0].headers.contains_key("if-modified-since"));
     mirror.stop().await.unwrap();
 }
 

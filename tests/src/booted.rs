@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::command::{Outcome, run, wait_for};
+use crate::command::{Outcome, free_port, run, wait_for};
 use crate::login::{Login, make_key};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Booted {
         let key = make_key(folder.path());
         make_seed(folder.path());
         make_overlay(image, &folder.path().join("disk.qcow2"), disk);
-        let port = free_port();
+        let port = free_port("127.0.0.1");
         let qemu = start_qemu(folder.path(), firmware, port);
         let login = Login { user: USER, address: "127.0.0.1".to_owned(), port, key };
         let mut booted = Self { qemu, folder, login };
@@ -139,11 +139,6 @@ fn start_qemu(folder: &Path, firmware: Firmware, port: u16) -> Child {
         qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
     }
     qemu.stdin(Stdio::null()).spawn().expect("QEMU is installed")
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn write(path: &PathBuf, text: &str) {

@@ -62,6 +62,12 @@ pub fn dsimg(arguments: &[&str]) -> Command {
     command
 }
 
+/// Of an address of loopback.
+pub(crate) fn free_port(address: &str) -> u16 {
+    let listener = std::net::TcpListener::bind((address, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
 /// Runs a command to its end.
 ///
 /// # Panics

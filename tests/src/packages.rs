@@ -12,9 +12,11 @@ use crate::login::Login;
 /// # Panics
 /// They differ.
 pub fn assert_packages(machine: &Login, manifest: &Value) {
-    assert_debs_and_python(machine, manifest);
+    let python = assert_debs_and_python(machine, manifest);
+    assert!(python.iter().any(|line| line.starts_with("numpy ")), "{python:?}");
     // What comes with R itself has a priority; but for its texts, which lie among the packages and are none to R.
     let mut r = r_packages(machine, ".libPaths()");
+    assert!(r.iter().any(|line| line.starts_with("jsonlite ")), "{r:?}");
     r.insert(format!("translations {}", machine.read("Rscript -e 'cat(paste(getRversion()))'")));
     assert_eq!(recorded(manifest, "cran", &["name", "version"]), r);
 }
@@ -30,7 +32,8 @@ pub fn assert_locked_packages(machine: &Login, lock: &Path, run: &str) {
     assert_eq!(recorded(&locked, "cran", &["name", "version"]), r);
 }
 
-fn assert_debs_and_python(machine: &Login, recording: &Value) {
+/// Gives what is in the environment.
+fn assert_debs_and_python(machine: &Login, recording: &Value) -> BTreeSet<String> {
     let debs = machine.read("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version} ${Architecture}\\n'");
     let debs: BTreeSet<_> =
         debs.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect();
@@ -43,6 +46,7 @@ fn assert_debs_and_python(machine: &Login, recording: &Value) {
     let python = lines(&machine.read(&format!("/opt/ds/bin/python - <<'EOF'\n{script}EOF\n")));
     assert!(!python.is_empty(), "the environment is empty");
     assert_eq!(recorded(recording, "pypi", &["name", "version"]), python);
+    python
 }
 
 /// R's own word of what is in its libraries; `libraries` is R's expression for them.

@@ -1,8 +1,9 @@
 //! A folder behind a web server on this host.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use crate::command::free_port;
 
 /// Of loopback, and not the address by which the machine means itself.
 const ADDRESS: &str = "127.0.0.2";
@@ -19,7 +20,7 @@ impl Served {
     /// There is no `python3`, or no free port.
     #[must_use]
     pub fn start(folder: &Path) -> Self {
-        let port = free_port();
+        let port = free_port(ADDRESS);
         let server = Command::new("python3")
             .args(["-m", "http.server", "--bind", ADDRESS, "--directory"])
             .arg(folder)
@@ -44,9 +45,4 @@ impl Drop for Served {
             eprintln!("the web server could not be ended: {error}");
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((ADDRESS, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

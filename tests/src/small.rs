@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::command::{Outcome, cache_folder, dsimg, run};
+use crate::manifest::read_manifest;
 
 const BUILDER: &str = "[[builder]]\nname = \"small\"\ntype = \"qemu\"\nmemory = \"1GiB\"\ndisk = \"8GiB\"\n";
 /// Draws a number that is another one in each run of the stage.
@@ -80,6 +81,12 @@ impl SmallTemplate {
         run(&mut self.command(arguments))
     }
 
+    /// `dsimg lock` of it.
+    pub fn lock(&self, arguments: &[&str]) -> Outcome {
+        let path = self.path().to_string_lossy().into_owned();
+        run(&mut dsimg(&[&["lock", "--progress", "plain", &path], arguments].concat()))
+    }
+
     /// The folder of an image that was built.
     #[must_use]
     pub fn image_folder(&self, image: &str) -> PathBuf {
@@ -92,8 +99,7 @@ impl SmallTemplate {
     /// There is none.
     #[must_use]
     pub fn manifest(&self, image: &str) -> Value {
-        let text = fs::read(self.image_folder(image).join("manifest.json")).expect("the manifest is there");
-        let mut manifest: Value = serde_json::from_slice(&text).expect("it is JSON");
+        let mut manifest = read_manifest(&self.image_folder(image));
         manifest.as_object_mut().expect("a manifest is a table").remove("build");
         manifest
     }

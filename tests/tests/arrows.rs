@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("aws", &["template", "plan", "machine", "ssh", "download"]),
     ("checkpoint", &["template", "plan"]),
     ("store", &["plan"]),
-    ("mirror", &["template", "plan", "machine", "download", "manifest", "store"]),
+    ("mirror", &["template", "plan", "machine", "download", "licence", "manifest", "store"]),
     (
         "build",
         &["template", "plan", "machine", "download", "licence", "manifest", "checkpoint", "mirror", "store", "tree"],

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use dsimg_tests::{Outcome, SmallTemplate, dsimg, run};
+use dsimg_tests::{SmallTemplate, read_manifest, run};
 use serde_json::Value;
 
 const NETWORK: &str = "[network]\nca = \"host\"\n";
@@ -20,14 +20,8 @@ fn lock_path(template: &SmallTemplate) -> PathBuf {
     template.path().with_extension("lock")
 }
 
-fn lock(template: &SmallTemplate, arguments: &[&str]) -> Outcome {
-    let path = template.path().to_string_lossy().into_owned();
-    run(&mut dsimg(&[&["lock", "--progress", "plain", &path], arguments].concat()))
-}
-
 fn level(template: &SmallTemplate, image: &str) -> Value {
-    let text = fs::read(template.image_folder(image).join("manifest.json")).expect("a build writes a manifest");
-    serde_json::from_slice::<Value>(&text).expect("it is JSON")["build"]["reproducibility"].clone()
+    read_manifest(&template.image_folder(image))["build"]["reproducibility"].clone()
 }
 
 #[test]
@@ -39,7 +33,7 @@ fn a_locked_build_installs_what_the_lock_names_and_nothing_else() {
     let open = template.manifest("locked-1");
     assert_eq!(level(&template, "locked-1")["level"], "R0");
 
-    lock(&template, &[]).expect_success();
+    template.lock(&[]).expect_success();
     let text = fs::read_to_string(lock_path(&template)).unwrap();
     for start in ["  { name = \"jq\", version = ", "  { name = \"idna\", version = ", "  { name = \"uv\", version = "] {
         let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
@@ -57,7 +51,7 @@ fn a_locked_build_installs_what_the_lock_names_and_nothing_else() {
 
     template.write_text(NETWORK, &stages("\"jq\", \"hello\""));
     template.build(&["--locked"]).expect_failure(2, &["no longer fits", "stage `tools`", "+ hello"]);
-    lock(&template, &["--upgrade", "jqq"]).expect_failure(2, &["no package `jqq`", "did you mean `jq`?"]);
+    template.lock(&["--upgrade", "jqq"]).expect_failure(2, &["no package `jqq`", "did you mean `jq`?"]);
 
     let changed = text.replacen("idna", "idnb", 1);
     fs::write(lock_path(&template), changed).unwrap();
@@ -70,7 +64,7 @@ fn a_sealed_image_from_a_lock_is_the_same_file_again() {
     let more = "[[provision]]\nname = \"settings\"\ntype = \"shell\"\n\
         inline = [\"useradd --create-home ana; /opt/venv/bin/python -m idna --help >/dev/null || true\"]\n";
     template.write_text(&format!("seal = true\n{NETWORK}"), &(stages("\"jq\"") + more));
-    lock(&template, &[]).expect_success();
+    template.lock(&[]).expect_success();
     template.build(&[]).expect_success();
     let (first, first_sum) = (template.manifest("sealed-1"), sum_of_disk(&template));
     assert_eq!(level(&template, "sealed-1")["level"], "R2");
@@ -95,7 +89,7 @@ fn what_a_stage_fetches_by_itself_is_told() {
     template.write_text(NETWORK, stage);
     let outcome = template.build(&[]).expect_success();
     assert!(outcome.stdout.contains("stage `own` used the network: deb.debian.org:80"), "{outcome:?}");
-    lock(&template, &[]).expect_success();
+    template.lock(&[]).expect_success();
     let told = template.build(&["--locked"]).expect_success();
     assert!(told.stdout.contains("not reproducible: stage `own` used the network"), "{told:?}");
     assert_eq!(level(&template, "by-itself-1")["level"], "R1");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use dsimg_tests::{Booted, Firmware, Outcome, Served, SmallTemplate, assert_locked_packages, dsimg, repository, run};
+use dsimg_tests::{Booted, Firmware, Served, SmallTemplate, assert_locked_packages, repository};
 use serde_json::Value;
 
 fn publish(upstream: &Path, version: &str) {
@@ -23,11 +23,6 @@ fn write(template: &SmallTemplate, upstream: &Served) {
          [[provision]]\nname = \"statistics\"\ntype = \"r\"\nbinaries = \"never\"\npackages = [\"moving\"]\n"
     );
     template.write_text(&head, &stages);
-}
-
-fn lock(template: &SmallTemplate, arguments: &[&str]) -> Outcome {
-    let path = template.path().to_string_lossy().into_owned();
-    run(&mut dsimg(&[&["lock", "--progress", "plain", &path], arguments].concat()))
 }
 
 /// Of the package `moving`: each ecosystem with its version.
@@ -54,7 +49,7 @@ fn a_lock_gives_what_upstream_has_no_more_and_moves_on_when_told() {
     publish(&upstream, "1.0");
     let served = Served::start(&upstream);
     write(&template, &served);
-    lock(&template, &[]).expect_success();
+    template.lock(&[]).expect_success();
 
     publish(&upstream, "2.0");
     template.build(&["--locked", "--no-cache"]).expect_success();
@@ -63,7 +58,7 @@ fn a_lock_gives_what_upstream_has_no_more_and_moves_on_when_told() {
 
     let lock_path = template.path().with_extension("lock");
     let old = std::fs::read(&lock_path).unwrap();
-    lock(&template, &["--upgrade", "moving"]).expect_success();
+    template.lock(&["--upgrade", "moving"]).expect_success();
     let new = std::fs::read(&lock_path).unwrap();
     for (content, version) in [(old, "1.0"), (new, "2.0")] {
         std::fs::write(&lock_path, content).unwrap();

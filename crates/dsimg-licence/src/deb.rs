@@ -14,6 +14,16 @@ use crate::names::is_expression;
 
 /// The text of the file; `None` if the package has none of its own.
 pub(crate) fn copyright(file: &Path) -> io::Result<Option<String>> {
+    text_in(file, "data.tar", is_copyright)
+}
+
+/// What lists of packages are made of.
+pub(crate) fn control(file: &Path) -> io::Result<Option<String>> {
+    text_in(file, "control.tar", |path| path == "control")
+}
+
+/// Of the first file that is the one in an archive of the package.
+fn text_in(file: &Path, archive: &str, is_it: impl Fn(&str) -> bool) -> io::Result<Option<String>> {
     let mut source = BufReader::new(File::open(file)?);
     let mut magic = [0; 8];
     source.read_exact(&mut magic)?;
@@ -21,9 +31,9 @@ pub(crate) fn copyright(file: &Path) -> io::Result<Option<String>> {
         return Err(io::Error::other("it is no Debian package"));
     }
     while let Some((name, size)) = next_member(&mut source)? {
-        if name.starts_with("data.tar") {
+        if name.starts_with(archive) {
             let unpacked = by_name(&name, source.take(size))?;
-            return find_in_tar(unpacked, is_copyright);
+            return find_in_tar(unpacked, is_it);
         }
         // Members begin at even places.
         let skipped = io::copy(&mut source.by_ref().take(size + size % 2), &mut io::sink())?;
@@ -31,7 +41,7 @@ pub(crate) fn copyright(file: &Path) -> io::Result<Option<String>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Err(io::Error::other("it has no data.tar"))
+    Err(io::Error::other(format!("it has no {archive}")))
 }
 
 fn is_copyright(path: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The licence that a package's own file says it has, as an SPDX expression where that is certain.
 //!
-//! Files are read as streams, up to the one that is looked for. Nothing is ever guessed from a licence's text.
+//! Beside it, what a Debian package says of itself. Files are read as streams, up to the one that is looked for. Nothing is ever guessed from a licence's text.
 
 mod archive;
 mod deb;
@@ -10,6 +10,7 @@ mod names;
 mod python;
 mod r;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a package says of its licence.
@@ -65,5 +66,18 @@ pub fn licence_of(kind: Kind, file: &Path) -> Result<Option<Licence>, LicenceErr
         Kind::Python => python::metadata(file).map(|text| python::licence(&text)),
         Kind::R => r::description(file).map(|text| r::licence(&text)),
     };
-    found.map_err(|error| LicenceError { file: file.to_owned(), reason: error.to_string() })
+    found.map_err(|error| of_another_form(file, &error))
+}
+
+/// The control file of a Debian package: what lists of packages are made of.
+///
+/// # Errors
+/// The file can't be read, or is of another form.
+pub fn control_of(file: &Path) -> Result<String, LicenceError> {
+    let found = deb::control(file).and_then(|text| text.ok_or_else(|| io::Error::other("it has no control file")));
+    found.map_err(|error| of_another_form(file, &error))
+}
+
+fn of_another_form(file: &Path, error: &io::Error) -> LicenceError {
+    LicenceError { file: file.to_owned(), reason: error.to_string() }
 }

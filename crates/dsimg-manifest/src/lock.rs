@@ -23,7 +23,7 @@ pub struct LockFile {
 }
 
 /// What one build of a template is made of. Lists are sorted as their fields are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     /// Seconds since 1970: `SOURCE_DATE_EPOCH` of the build.
@@ -92,7 +92,7 @@ impl Artifact {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedBase {
     /// `bootstrap`, `image` or `ami`.

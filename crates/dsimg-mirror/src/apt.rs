@@ -1,6 +1,5 @@
 //! apt repositories: which file is what, what their lists say, and repositories made of a lock.
 
-pub(crate) mod control;
 pub(crate) mod lists;
 pub(crate) mod locked;
 pub(crate) mod partly;

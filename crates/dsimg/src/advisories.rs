@@ -149,17 +149,9 @@ mod tests {
         };
         let (kind, source) = ("bootstrap".to_owned(), "debian trixie amd64".to_owned());
         Lock {
-            epoch: 0,
             base: LockedBase { kind, source, id: None, sha256: "2".repeat(64) },
-            tools: Vec::new(),
-            stages: Vec::new(),
-            indexes: Vec::new(),
-            deb: Vec::new(),
             pypi: vec![package],
-            cran: Vec::new(),
-            files: Vec::new(),
-            unfrozen: Vec::new(),
-            image: None,
+            ..Lock::default()
         }
     }
 

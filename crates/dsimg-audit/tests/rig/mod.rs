@@ -59,8 +59,6 @@ pub(crate) fn lock() -> Lock {
             id: None,
             sha256: "cd".repeat(32),
         },
-        tools: Vec::new(),
-        stages: Vec::new(),
         indexes: vec![AptIndex {
             id: "main".to_owned(),
             uri: "http://mirror.example/debian".to_owned(),
@@ -70,12 +68,7 @@ pub(crate) fn lock() -> Lock {
             date: String::new(),
             entries: "2".repeat(64),
         }],
-        deb: Vec::new(),
-        pypi: Vec::new(),
-        cran: Vec::new(),
-        files: Vec::new(),
-        unfrozen: Vec::new(),
-        image: None,
+        ..Lock::default()
     }
 }
 

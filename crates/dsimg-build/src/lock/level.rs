@@ -126,25 +126,12 @@ fn few(names: Vec<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dsimg_manifest::lock::{LockedBase, LockedImage};
+    use dsimg_manifest::lock::LockedImage;
 
     use super::*;
 
     fn lock(image: Option<LockedImage>) -> Lock {
-        let base = LockedBase { kind: "image".to_owned(), source: String::new(), id: None, sha256: String::new() };
-        Lock {
-            epoch: 0,
-            base,
-            tools: Vec::new(),
-            stages: Vec::new(),
-            indexes: Vec::new(),
-            deb: Vec::new(),
-            pypi: Vec::new(),
-            cran: Vec::new(),
-            files: Vec::new(),
-            unfrozen: Vec::new(),
-            image,
-        }
+        Lock { image, ..Lock::default() }
     }
 
     fn disks(disks: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -92,7 +92,7 @@ fn read_all(files: &[(Key, Kind, PathBuf)]) -> (BTreeMap<Key, Licence>, Vec<Lice
 mod tests {
     use std::io::Write as _;
 
-    use dsimg_manifest::lock::{Distribution, LockedBase};
+    use dsimg_manifest::lock::Distribution;
 
     use super::*;
 
@@ -124,22 +124,10 @@ mod tests {
         let store = Store::open(cache.path()).unwrap();
         let good = store.put_bytes(&wheel("BSD-3-Clause")).unwrap().digest;
         let bad = store.put_bytes(b"no wheel").unwrap().digest;
-        let base = LockedBase { kind: String::new(), source: String::new(), id: None, sha256: String::new() };
         let gone = Digest::of_bytes(b"not in the store");
         let pypi = [(&good, "/a"), (&good, "/b"), (&bad, "/a"), (&gone, "/a")];
-        let mut lock = Lock {
-            epoch: 0,
-            base,
-            tools: Vec::new(),
-            stages: Vec::new(),
-            indexes: Vec::new(),
-            deb: Vec::new(),
-            pypi: pypi.iter().map(|(digest, place)| distribution(digest, place)).collect(),
-            cran: Vec::new(),
-            files: Vec::new(),
-            unfrozen: Vec::new(),
-            image: None,
-        };
+        let mut lock =
+            Lock { pypi: pypi.iter().map(|(digest, place)| distribution(digest, place)).collect(), ..Lock::default() };
         let unreadable = fill_licences(&mut lock, None, &store);
         let licences: Vec<_> = lock.pypi.iter().map(|one| one.licence.as_deref()).collect();
         assert_eq!(licences, [Some("BSD-3-Clause"), Some("BSD-3-Clause"), None, None]);

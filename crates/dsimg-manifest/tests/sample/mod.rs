@@ -77,7 +77,6 @@ pub(crate) fn lock() -> Lock {
             id: None,
             sha256: "2".repeat(64),
         },
-        tools: Vec::new(),
         stages: vec![stage("tools", "apt"), stage("python", "pip"), stage("r", "r")],
         indexes: vec![AptIndex {
             id: "debian-trixie-main".to_owned(),
@@ -106,9 +105,7 @@ pub(crate) fn lock() -> Lock {
                 ..tarball("cli", "3.6.5.9000")
             },
         ],
-        files: Vec::new(),
-        unfrozen: Vec::new(),
-        image: None,
+        ..Lock::default()
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use dsimg_licence::control_of;
 use dsimg_manifest::lock::{AptIndex, Artifact, Deb, Lock};
 use dsimg_plan::Digest;
-use dsimg_store::{Expected, Store};
+use dsimg_store::{Expected, Store, StoreError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::spawn_blocking;
 
-use crate::apt::control::control;
 use crate::apt::locked::LockedIndex;
 use crate::apt::place::Repository;
 use crate::apt::release::ReleaseFacts;
@@ -63,14 +63,18 @@ async fn regain(index: &AptIndex, lock: &Lock, fetcher: &Fetcher) -> Result<Lock
 /// What a list would say of the package.
 async fn stanza(deb: &Deb, artifact: &Artifact, at: &Repository, fetcher: &Fetcher) -> Result<String, MirrorError> {
     let pin = Pin::of(artifact, format!("{} {}", deb.name, deb.version))?;
-    let shown = pin.shown.clone();
-    let gone = |refusal: Refusal| MirrorError::Gone { shown: shown.clone(), why: refusal.reason };
+    let gone = |refusal: Refusal| MirrorError::Gone { shown: pin.shown.clone(), why: refusal.reason };
     let expected = Expected { sha256: Some(pin.sha256.clone()), size: Some(pin.size) };
     let found = fetcher.find(Wanted { expected, ..Wanted::any(pin.address.clone()) }).await.map_err(&gone)?;
-    let file = found.file();
-    found.whole().await.map_err(&gone)?;
-    let read = spawn_blocking(move || control(&file, &pin.shown)).await;
-    let text = read.map_err(|stopped| broken_thread(&stopped)).and_then(|text| text).map_err(gone)?;
+    let stored = found.whole().await.map_err(&gone)?;
+    let store = fetcher.store.clone();
+    let read = spawn_blocking(move || {
+        // It was read through on its way.
+        let missing = || Refusal::of_store(&StoreError::Missing { digest: stored.digest.clone() });
+        let path = store.find(&stored.digest).ok_or_else(missing)?;
+        control_of(&path).map_err(|error| Refusal::new(502, error.to_string()))
+    });
+    let text = read.await.map_err(|stopped| broken_thread(&stopped)).and_then(|text| text).map_err(gone)?;
     let Artifact { url, sha256, size } = artifact;
     let path = url.strip_prefix(&format!("{}/", at.uri)).unwrap_or(url);
     Ok(format!("{}\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n", text.trim_end()))

@@ -68,17 +68,8 @@ pub(crate) fn loose(lock: &Lock, free: &[&str]) -> Pins {
 
 pub(crate) fn empty_lock() -> Lock {
     Lock {
-        epoch: 0,
         base: LockedBase { kind: "bootstrap".into(), source: "debian".into(), id: None, sha256: "ab".repeat(32) },
-        tools: Vec::new(),
-        stages: Vec::new(),
-        indexes: Vec::new(),
-        deb: Vec::new(),
-        pypi: Vec::new(),
-        cran: Vec::new(),
-        files: Vec::new(),
-        unfrozen: Vec::new(),
-        image: None,
+        ..Lock::default()
     }
 }
 

@@ -60,7 +60,35 @@ pub(crate) struct Build {
     pub progress: Progress,
 }
 
-#[derive(Debug, Args)]
+impl Build {
+    /// For commands that plan and carry out as a build does, and make no image.
+    pub(crate) fn without_image(
+        template: PathBuf,
+        variables: Variables,
+        only: Vec<String>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            template,
+            variables,
+            only,
+            output: PathBuf::new(),
+            force: false,
+            no_publish: true,
+            sign: None,
+            builder_id: None,
+            locked: false,
+            offline: false,
+            no_cache: false,
+            from: None,
+            on_error: OnError::Cleanup,
+            json: false,
+            progress,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   dsimg lock team.toml                       # writes team.lock: what it has stays, what is new is added
@@ -82,7 +110,7 @@ pub(crate) struct Lock {
     pub progress: Progress,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   dsimg bundle team.toml -o team.bundle

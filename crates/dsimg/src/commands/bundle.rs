@@ -11,7 +11,7 @@ use dsimg_plan::{Digest, Plan};
 use dsimg_store::{BundleBlob, Members, Store, pack};
 use dsimg_template::template::{BuilderTable, CertificateAuthorities, Checksum, Location};
 
-use crate::arguments::{Build, Bundle, OnError, Progress};
+use crate::arguments::{Build, Bundle, Progress};
 use crate::commands::build::{Work, folder_of, read_and_plan};
 use crate::failure::{Code, Failure};
 use crate::locking::{Bound, Use};
@@ -61,24 +61,8 @@ fn check_output(arguments: &Bundle) -> Result<(), Failure> {
 }
 
 fn as_build(arguments: &Bundle) -> Build {
-    Build {
-        template: arguments.template.clone(),
-        variables: arguments.variables.clone(),
-        only: arguments.only.clone(),
-        // No image is made.
-        output: PathBuf::new(),
-        force: false,
-        no_publish: true,
-        locked: true,
-        offline: false,
-        sign: None,
-        builder_id: None,
-        no_cache: false,
-        from: None,
-        on_error: OnError::Cleanup,
-        json: false,
-        progress: Progress::Auto,
-    }
+    let Bundle { template, variables, only, .. } = arguments.clone();
+    Build { locked: true, ..Build::without_image(template, variables, only, Progress::Auto) }
 }
 
 fn check_kind(plan: &Plan) -> Result<(), Failure> {

@@ -68,7 +68,6 @@ fn lock(place: &Place, arguments: &[&str]) -> Lock {
             id: None,
             sha256: base.to_string(),
         },
-        tools: Vec::new(),
         stages: stages[..stages.len() - 1].iter().map(stage).collect(),
         indexes: vec![AptIndex {
             id: "debian".to_owned(),
@@ -93,11 +92,7 @@ fn lock(place: &Place, arguments: &[&str]) -> Lock {
             licence: None,
             artifact: Some(Artifact { url, sha256: put("a deb"), size: 5 }),
         }],
-        pypi: Vec::new(),
-        cran: Vec::new(),
-        files: Vec::new(),
-        unfrozen: Vec::new(),
-        image: None,
+        ..Lock::default()
     }
 }
 

@@ -23,12 +23,6 @@ main() {
     forget_packages
     timed dsimg "$round" run_cold
     note_checkpoints "$round"
-    forget_builds
-    timed warm "$round" run_cold
-    lock
-    forget_builds
-    timed locked "$round" run_locked
-    rm -f "$dir/w1.lock"
     timed changed "$round" run_changed
     note_output changed-output "$round" 'stage 3 of 4: check'
     timed unchanged "$round" run_unchanged
@@ -39,6 +33,12 @@ main() {
       forget_builds
       timed matrix "$round" run_matrix
     fi
+    forget_builds
+    timed warm "$round" run_cold
+    lock
+    forget_builds
+    timed locked "$round" run_locked
+    rm -f "$dir/w1.lock"
   done
   report
 }

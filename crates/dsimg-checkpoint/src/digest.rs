@@ -60,7 +60,9 @@ pub(crate) fn for_each_block(
     while let Some((start, end)) = next_data(file, at, size)? {
         let mut place = start - start % BLOCK as u64;
         while place < end {
-            let wanted = PIECE.min(usize::try_from(size - place).unwrap_or(PIECE));
+            // To the end of the run's last block and no further: what is behind it may be a hole, and reading one costs
+            // the host as much memory as data.
+            let wanted = (end.next_multiple_of(BLOCK as u64).min(size) - place).min(PIECE as u64) as usize;
             file.read_exact_at(&mut buffer[..wanted], place)?;
             for (index, block) in buffer[..wanted].chunks(BLOCK).enumerate() {
                 if block.iter().any(|byte| *byte != 0) {

@@ -1,5 +1,6 @@
 //! Takes away what carries dsimg's tag, by the name that it was made under. All of it may be gone already.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Filter, InstanceStateName, VolumeState};
@@ -33,7 +34,7 @@ pub(crate) async fn remove(
         AwsKind::Instance => end_instances(account, name, None, cancel).await,
         AwsKind::Volume => delete_volumes(account, name, cancel).await,
         AwsKind::Image => delete_images(account, tagged(name), name, cancel).await,
-        AwsKind::Snapshot => delete_snapshots(account, tagged(name), name, cancel).await,
+        AwsKind::Snapshot => delete_snapshots(account, (BTreeSet::new(), tagged(name)), name, cancel).await,
         AwsKind::SecurityGroup => delete_groups(account, name, cancel).await,
         AwsKind::KeyPair => delete_keys(account, name).await,
     }
@@ -197,15 +198,21 @@ pub(crate) async fn remove_checkpoint(
     delete_images(account, filter(&format!("tag:{CHECKPOINT_TAG}"), name), name, cancel).await
 }
 
-/// Images that carry the tag, and all snapshots that do.
+/// Images that carry the tag, and all snapshots that do, or did before the images went: a call of a killed build may still
+/// be under way that takes the tags off.
 async fn delete_images(
     account: &Account,
     tag: Filter,
     name: &str,
     cancel: &CancellationToken,
 ) -> Result<(), MachineError> {
+    let mut snapshots = snapshots_with(account, &tag, name).await?;
     let found = account.ec2.describe_images().owners("self").filters(tag.clone()).send().await;
     let found = found.map_err(|error| explain(&format!("look for the AMI {name}"), account, error))?;
+    if found.images().is_empty() {
+        // The tags may be off by now: then these belong to an AMI that is to stay.
+        snapshots.clear();
+    }
     for image in found.images() {
         let id = image.image_id().unwrap_or_default();
         match account.ec2.deregister_image().image_id(id).send().await {
@@ -215,27 +222,30 @@ async fn delete_images(
             _ => {}
         }
     }
-    delete_snapshots(account, tag, name, cancel).await
+    delete_snapshots(account, (snapshots, tag), name, cancel).await
 }
 
+/// Those that are known and those that carry the tag.
 async fn delete_snapshots(
     account: &Account,
-    tag: Filter,
+    (known, tag): (BTreeSet<String>, Filter),
     name: &str,
     cancel: &CancellationToken,
 ) -> Result<(), MachineError> {
     let mut pace = Pace::within(SNAPSHOTS_LIMIT);
+    let mut left = known;
     loop {
-        let found = account.ec2.describe_snapshots().owner_ids("self").filters(tag.clone()).send().await;
-        let found = found.map_err(|error| explain(&format!("look for snapshots of {name}"), account, error))?;
+        left.extend(snapshots_with(account, &tag, name).await?);
         let mut in_use = None;
-        for snapshot in found.snapshots() {
-            let id = snapshot.snapshot_id().unwrap_or_default();
-            match account.ec2.delete_snapshot().snapshot_id(id).send().await {
+        for id in std::mem::take(&mut left) {
+            match account.ec2.delete_snapshot().snapshot_id(&id).send().await {
                 Ok(_) => {}
                 Err(error) if is_gone(code(&error)) => {}
                 // Its image was deregistered a moment ago.
-                Err(error) if code(&error) == Some("InvalidSnapshot.InUse") => in_use = Some((id.to_owned(), error)),
+                Err(error) if code(&error) == Some("InvalidSnapshot.InUse") => {
+                    in_use = Some((id.clone(), error));
+                    left.insert(id);
+                }
                 Err(error) => return Err(explain(&format!("delete {id}"), account, error)),
             }
         }
@@ -244,6 +254,13 @@ async fn delete_snapshots(
             return Err(explain(&format!("delete {id}"), account, error));
         }
     }
+}
+
+/// The ids of snapshots that carry the tag.
+async fn snapshots_with(account: &Account, tag: &Filter, name: &str) -> Result<BTreeSet<String>, MachineError> {
+    let found = account.ec2.describe_snapshots().owner_ids("self").filters(tag.clone()).send().await;
+    let found = found.map_err(|error| explain(&format!("look for snapshots of {name}"), account, error))?;
+    Ok(found.snapshots().iter().filter_map(|snapshot| snapshot.snapshot_id().map(str::to_owned)).collect())
 }
 
 /// `InvalidGroup.NotFound`, `InvalidVolume.NotFound` and all the others.

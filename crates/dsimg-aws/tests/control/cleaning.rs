@@ -1,8 +1,10 @@
 //! Builds that die, are cancelled, or belong to somebody else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dsimg_aws::{AwsBuilder, leftovers, remove};
+use dsimg_machine::ledger::AWS_NAME_TAG;
 use dsimg_machine::{AwsKind, Builder, MachineError};
 use serde_json::json;
 
@@ -53,6 +55,41 @@ async fn a_build_that_is_killed_in_a_call_is_cleaned_up_after() {
         let what = format!("{kind} in {action} {nth}: {alive:?} {images:?} {snapshots:?}");
         assert!(alive.is_empty() && images.len() <= 1 && snapshots.len() == images.len(), "{what}");
     }
+}
+
+/// A build that is killed while it takes the tags off what it made: that call may have its effect in the midst of the clean-up.
+#[tokio::test]
+#[ignore = "run by in_the_rig"]
+async fn an_image_s_snapshot_goes_with_it_though_its_tags_vanish() {
+    rig::reset();
+    rig::fault("DeleteTags", "hang", json!({"seconds": 30}));
+    let run = TestRun::new("vanishing");
+    let plan = plan(table());
+    let build = build(&plan, &run);
+    let untagging = async {
+        while !rig::calls().iter().any(|call| call == "DeleteTags") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        built = build => panic!("{built:?}"),
+        () = untagging => {}
+    }
+    let alive = rig::alive();
+    let (image, snapshot) = (alive["images"][0].clone(), alive["snapshots"][0].clone());
+    let late = std::thread::spawn(move || {
+        while !rig::calls().iter().any(|call| call == "DeregisterImage") {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let of_both =
+            [("ResourceId.1", image.as_str()), ("ResourceId.2", snapshot.as_str()), ("Tag.1.Key", AWS_NAME_TAG)];
+        rig::ec2("DeleteTags", &of_both);
+    });
+    rig::control("DELETE", "faults", &json!({}));
+    rig::fault("DeregisterImage", "delay", json!({"seconds": 1.0}));
+    run.reclaim().await;
+    late.join().unwrap();
+    assert_eq!(rig::alive(), BTreeMap::new());
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ test-team: host-packages-test ## builds templates/team.toml and runs a notebook 
 	$(CARGO) test --locked -p dsimg-tests --test team -- --ignored --nocapture
 
 test-frozen: host-packages-test ## a large image from a bundle, with no network and an empty cache; an hour
+	$(CARGO) test --locked -p dsimg-qemu the_same_packages_are_the_same_base -- --ignored
 	$(CARGO) build --locked -p dsimg
 	$(CARGO) test --locked -p dsimg-tests --test frozen -- --ignored --nocapture
 

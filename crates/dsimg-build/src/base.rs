@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::execute::Job;
 
 /// The base that the job's lock names, if this host has it, or a bundle brought it; `None` where it is to be made or
-/// downloaded. A base that is made from packages anew is another one each day.
+/// downloaded. A base that is made from packages anew is another one when one of them was updated.
 ///
 /// # Errors
 /// The build is offline and there is no such base, or what the bundle brought was changed since.

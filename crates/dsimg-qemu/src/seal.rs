@@ -14,7 +14,7 @@ use crate::base::used_parts;
 /// Directories' hashes begin with it. The same for all images: they are to be equal.
 const HASH_SEED: [u8; 16] = *b"dsimg hash seed.";
 
-/// Makes the raw disk `sealed` of `whole`, which goes. Gives the sha256 of the files' listing.
+/// Makes the raw disk `sealed` of `whole`, which goes if this does not fail. Gives the sha256 of the files' listing.
 ///
 /// # Errors
 /// The disk was not shut down in order, its file system has features that can't be made anew, or the host's disk is full.
@@ -29,13 +29,11 @@ pub(crate) async fn write_anew(
     let settings = SealSettings { epoch: u32::try_from(epoch).map_err(out_of_range)?, hash_seed: HASH_SEED };
     // It can't be stopped half-way; it takes seconds.
     let sealing = spawn_blocking(move || {
-        let sealed = dsimg_tree::seal(&whole, &sealed, &settings);
-        let removed = fs::remove_file(&whole).map_err(|error| MachineError::file("cannot remove", &whole, error));
-        let sealed = sealed.map_err(|error| {
+        let sealed = dsimg_tree::seal(&whole, &sealed, &settings).map_err(|error| {
             let hint = error.hint().unwrap_or("leave `seal` out of `[image]`");
             MachineError::refused(format!("the image can't be sealed: {error}"), hint)
         })?;
-        removed?;
+        fs::remove_file(&whole).map_err(|error| MachineError::file("cannot remove", &whole, error))?;
         Ok::<_, MachineError>(sealed.digest.to_string())
     });
     let digest = sealing.await.map_err(|_| MachineError::Cancelled)??;

@@ -29,6 +29,7 @@ use dsimg_machine::{BaseImage, KnownBase, MachineError, RunContext, WrittenParts
 use dsimg_template::template::{Bootstrap, Compression, DiskFormat, Network};
 
 use crate::disk::{Layout, QemuImg, Source, Target};
+use crate::seal::write_anew;
 use recipe::Recipe;
 use scratch::Scratch;
 use store::{Place, Record};
@@ -106,10 +107,12 @@ async fn make(
     ));
     let raw = RawDisk(run.work.join("base.raw"));
     let parts = make_tree(recipe, network, &raw.0, run).await?;
-    let used = finish_disk(recipe, &raw.0, &parts)?;
+    finish_disk(recipe, &raw.0, &parts)?;
+    let raw = seal(raw, parts.epoch, run).await?;
+    let used = used_of(&raw.0)?;
     let virtual_size = used.virtual_size;
     // Not compressed: every build reads it, and holes in it cost nothing.
-    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None, layout: Layout::Quick };
+    let target = Target { format: DiskFormat::Qcow2, compression: Compression::None, layout: Layout::Ordered };
     tools.convert(Source::File(&raw.0, "raw"), (to, target), ("write the base", virtual_size), run).await?;
     let (sha256, size) = store::digest(to.to_owned()).await?;
     Ok(Record {
@@ -134,8 +137,25 @@ async fn make_tree(recipe: &Recipe, network: &Network, raw: &Path, run: &RunCont
     closed.map(|()| parts)
 }
 
-/// Gives what is in use of the disk.
-fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<WrittenParts, MachineError> {
+/// The same packages give the same base, to the bit, so that a lock of one host's base fits another's.
+async fn seal(raw: RawDisk, epoch: i64, run: &RunContext) -> Result<RawDisk, MachineError> {
+    let sealed = RawDisk(run.work.join("sealed-base.raw"));
+    match write_anew(raw.0.clone(), sealed.0.clone(), epoch, run).await {
+        Ok(_) => Ok(sealed),
+        Err(error @ MachineError::Refused { .. }) => {
+            run.warn(format!("each making of this base gives another one: {error}"));
+            Ok(raw)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn used_of(raw: &Path) -> Result<WrittenParts, MachineError> {
+    let failed = |error| MachineError::file("cannot read", raw, error);
+    used::used_parts(&File::open(raw).map_err(failed)?).map_err(failed)
+}
+
+fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<(), MachineError> {
     let failed = |error| MachineError::file("cannot write", raw, error);
     let mut file = File::options().read(true).write(true).open(raw).map_err(failed)?;
     if !disk::has_root(&mut file).map_err(failed)? {
@@ -145,8 +165,7 @@ fn finish_disk(recipe: &Recipe, raw: &Path, parts: &Parts) -> Result<WrittenPart
             console: String::new(),
         });
     }
-    disk::finish(&mut file, &recipe.ids(), recipe.distro_key(), parts).map_err(failed)?;
-    used::used_parts(&file).map_err(failed)
+    disk::finish(&mut file, &recipe.ids(), recipe.distro_key(), parts).map_err(failed)
 }
 
 /// The disk before it is a qcow2; goes away with this value.
@@ -206,6 +225,21 @@ mod tests {
         if let Some(keep) = std::env::var_os("DSIMG_TEST_KEEP") {
             std::fs::copy(&base.path, keep).unwrap();
         }
+    }
+
+    #[tokio::test]
+    #[ignore = "downloads 300 packages from an apt mirror, twice; two minutes"]
+    async fn the_same_packages_are_the_same_base() {
+        let tools = QemuImg::new("qemu-img");
+        let mut made = Vec::new();
+        for _ in 0..2 {
+            let run = TestRun::new();
+            let bootstrap = recipe::tests::bootstrap(Distro::Debian, "trixie");
+            let base =
+                prepare(&bootstrap, &Network::default(), date(2026, 11, 21), &tools, &run.context).await.unwrap();
+            made.push((base.sha256, base.virtual_size));
+        }
+        assert_eq!(made[0], made[1]);
     }
 
     #[tokio::test]

@@ -173,6 +173,7 @@ mod tests {
             grub: vec![3; 2_000_000],
             kernel: "6.12.1".to_owned(),
             packages: 200,
+            epoch: 1_754_000_000,
         }
     }
 

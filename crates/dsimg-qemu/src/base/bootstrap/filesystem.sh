@@ -20,8 +20,8 @@ for folder in dev run tmp; do
 done
 chmod 1777 "$root/mnt/tmp"
 
-# Room for the first boot, which grows it; a file of zeros costs nothing.
-used=$(du -skx "$root/mnt" | cut -f1)
+# Room for the first boot, which grows it; a file of zeros costs nothing. What `du` says would depend on the host's file system.
+used=$(find "$root/mnt" -xdev -printf '%y %s\n' | awk '{kib += 4 + ($1 == "f" ? int(($2 + 4095) / 4096) * 4 : 0)} END {print kib}')
 kib=$((used / 4 * 5 + 1024 * 1024))
 [ "$kib" -ge $((2 * 1024 * 1024)) ] || kib=$((2 * 1024 * 1024))
 kib=$((kib / 1024 * 1024))

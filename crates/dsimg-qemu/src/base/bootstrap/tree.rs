@@ -57,10 +57,13 @@ pub(super) struct Parts {
     pub(super) grub: Vec<u8>,
     pub(super) kernel: String,
     pub(super) packages: usize,
+    /// The newest time of a package's files, in seconds since 1970.
+    pub(super) epoch: i64,
 }
 
 /// The files as `customize.sh` leaves them.
-const PART_FILES: [&str; 7] = ["boot.img", "core.img", "shimx64.efi", "mmx64.efi", "grubx64.efi", "kernel", "packages"];
+const PART_FILES: [&str; 8] =
+    ["boot.img", "core.img", "shimx64.efi", "mmx64.efi", "grubx64.efi", "kernel", "packages", "epoch"];
 
 pub(super) fn scripts_digest() -> Digest {
     Digest::of_value(&[ESSENTIAL, CUSTOMIZE, FILESYSTEM, COMMAND_LINE])
@@ -214,6 +217,8 @@ fn environment(recipe: &Recipe, network: &Network) -> Vec<(&'static str, String)
     let ids = recipe.ids();
     let mut environment = vec![
         ("LC_ALL", "C.UTF-8".to_owned()),
+        // `customize.sh` makes it.
+        ("INITRD", "No".to_owned()),
         ("DSIMG_DISTRO", distro_key(recipe.distro).to_owned()),
         ("DSIMG_SOURCES", Archive::of_image(recipe).deb822(recipe)),
         ("DSIMG_ROOT_UUID", ids.root.to_string()),
@@ -257,6 +262,15 @@ fn read_parts(folder: &Path) -> Result<Parts, MachineError> {
         grub: read("grubx64.efi")?,
         kernel: text("kernel")?,
         packages: text("packages")?.lines().count(),
+        epoch: epoch_of(&text("epoch")?)?,
+    })
+}
+
+fn epoch_of(text: &str) -> Result<i64, MachineError> {
+    text.parse().map_err(|_| MachineError::Machine {
+        what: format!("the base's packages have no time: `{text}`"),
+        hint: Some("the log file has all of mmdebstrap's output".to_owned()),
+        console: String::new(),
     })
 }
 

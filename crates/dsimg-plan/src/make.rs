@@ -160,11 +160,16 @@ fn plan_stage(
         key,
         open_key: None,
         inputs: stage_inputs(entry, definition, &steps, &inputs.secrets),
-        cache: entry.cache,
+        // What it brings out of the machine lies beside one image only.
+        cache: entry.cache && !fetches(&steps),
         refresh: entry.refresh,
         tools: definition.tools.clone(),
         steps,
     })
+}
+
+fn fetches(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Fetch { .. }))
 }
 
 /// The key of a stage: its parent's, the provisioner, every field of every step, and the secrets it names.

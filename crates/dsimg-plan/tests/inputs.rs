@@ -198,6 +198,13 @@ fn catalog(folder: &Path) -> Catalog {
 }
 
 #[test]
+fn a_stage_that_brings_a_file_out_of_the_machine_runs_each_time() {
+    let cached = |setup: Setup| setup.plan().stages.iter().map(|stage| stage.cache).collect::<Vec<_>>();
+    let (fetching, other) = (cached(Setup::new()), cached(Setup::new().template("fetched = \"/var/log/x\"", "")));
+    assert_eq!((fetching.iter().filter(|cache| !**cache).count(), other.contains(&false)), (1, false));
+}
+
+#[test]
 fn whatever_changes_a_key_changes_its_inputs() {
     let own = "provisioners/own/provisioner.toml";
     let script = "provisioners/own/install.sh";
@@ -450,7 +457,7 @@ fn the_hash_is_of_all_but_the_inputs() {
     other.disk_inputs = serde_json::json!("x");
     other.stages[0].inputs = serde_json::json!({});
     assert_eq!(plan.hash(), other.hash());
-    other.stages[0].cache = false;
+    other.stages[0].cache = !plan.stages[0].cache;
     assert_ne!(plan.hash(), other.hash());
     let json = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);

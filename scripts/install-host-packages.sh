@@ -44,8 +44,9 @@ install_packages() { # PACKAGE…
   if ((${#qemu[@]})); then apt_install "${options[@]}" "${qemu[@]}"; fi
 }
 
+# dpkg says a line or two of each package; what is wrong comes by the other channel.
 apt_install() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 comes_from_backports() {

@@ -10,6 +10,6 @@ mod pins;
 pub(crate) use compare::fill_origins;
 pub use compare::{Differing, differing};
 pub use fit::{Misfit, misfits, pins_of};
-pub use level::{Facts, reproducibility};
+pub use level::{Facts, NO_LOCK, reproducibility};
 pub use make::{Stock, lock_of};
 pub(crate) use pins::pins_of_records;

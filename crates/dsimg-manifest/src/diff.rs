@@ -104,6 +104,11 @@ impl Difference {
     /// Of packages, system and stages; files come by [`Difference::take_file`].
     #[must_use]
     pub fn between(before: &Inventory, after: &Inventory) -> Self {
+        let (before, after) = match (before.is_lock_alone(), after.is_lock_alone()) {
+            (false, true) => (&before.clone().as_locks_tell(), after),
+            (true, false) => (before, &after.clone().as_locks_tell()),
+            _ => (before, after),
+        };
         Self {
             before: before.title.clone(),
             after: after.title.clone(),
@@ -276,7 +281,7 @@ fn not_compared(before: &Inventory, after: &Inventory) -> Vec<String> {
             notes.push(format!("of `{title}`, more than its disk says: it has names and versions, and no stages"));
             continue;
         }
-        if inventory.system.is_none() {
+        if inventory.is_lock_alone() {
             notes.push(format!("`{title}` is a lock, which tells nothing of kernel, Python and R"));
         }
         let has_digests = inventory.entries.iter().any(|entry| entry.artifact.is_some());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::manifest::{Duration, Durations, Manifest, Package};
+use crate::manifest::{Duration, Durations, HYGIENE, Manifest, Package};
 
 /// What the image is, where it came from, what is in it and how long it took.
 #[must_use]
@@ -147,7 +147,7 @@ pub fn added_by_dsimg(manifest: &Manifest) -> Added {
         prepare: phase("prepare"),
         freeze: phase("freeze"),
         checkpoint: phase("checkpoint"),
-        finish: find(&durations.stages, "hygiene") + phase("power off"),
+        finish: find(&durations.stages, HYGIENE) + phase("power off"),
         write: phase("write image"),
     }
 }

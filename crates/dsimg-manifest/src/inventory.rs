@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::lock::{Artifact, Lock, LockedStage};
-use crate::manifest::{BASE, BaseFacts, Manifest, Package, StageFacts, SystemFacts};
+use crate::lock::{Artifact, Lock, LockedStage, is_locked_kind};
+use crate::manifest::{BASE, BaseFacts, HYGIENE, Manifest, Package, StageFacts, SystemFacts};
 
 /// The packages of one image, and what they stand on.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +132,17 @@ impl Inventory {
         }
         inventory.suites = locked.suites;
         inventory
+    }
+
+    pub(crate) fn is_lock_alone(&self) -> bool {
+        self.base.is_some() && self.system.is_none()
+    }
+
+    /// Without what no lock holds.
+    pub(crate) fn as_locks_tell(mut self) -> Self {
+        self.stages.retain(|stage| stage.provisioner != HYGIENE);
+        self.entries.retain(|entry| is_locked_kind(&entry.package));
+        self
     }
 }
 

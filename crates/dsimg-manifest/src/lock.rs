@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use pylock::pylock;
 pub use text::{LockError, parse_lock, write_lock};
 
+use crate::manifest::Package;
+
 /// The version of the form; a reader refuses others.
 pub const FORMAT: u32 = 1;
 
@@ -69,6 +71,12 @@ pub struct LockedImage {
 #[must_use]
 pub fn is_exact(format: &str) -> bool {
     matches!(format, "qcow2" | "raw")
+}
+
+/// Whether a lock has an entry for it: R packages that came as Debian packages are listed as these.
+#[must_use]
+pub fn is_locked_kind(package: &Package) -> bool {
+    matches!(package.ecosystem.as_str(), "deb" | "pypi") || package.ecosystem == "cran" && package.origin != "deb"
 }
 
 /// Bytes in the package store.

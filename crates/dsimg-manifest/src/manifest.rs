@@ -106,6 +106,8 @@ impl Package {
 
 /// The `stage` of packages that no stage brought.
 pub const BASE: &str = "base";
+/// The provisioner, and the label, of the stage that ends every plan.
+pub(crate) const HYGIENE: &str = "hygiene";
 
 /// What differs between two builds of the same content: when, where, how long, and the bytes of the disk files
 /// (file systems hold times and their files lie where there was room).

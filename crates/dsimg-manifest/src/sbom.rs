@@ -16,7 +16,7 @@ use self::cyclonedx::{
 };
 use crate::inventory::{Entry, Inventory};
 use crate::lock::Lock;
-use crate::manifest::{Manifest, SystemFacts};
+use crate::manifest::{HYGIENE, Manifest, SystemFacts};
 
 /// The file's name in the image's folder.
 pub const SBOM: &str = "sbom.cdx.json";
@@ -25,7 +25,7 @@ pub const SBOM: &str = "sbom.cdx.json";
 const IMAGE_REF: &str = "image";
 
 /// Stages of these bring packages and nothing else that belongs in a list of components.
-const PACKAGES_ONLY: [&str; 5] = ["apt", "pip", "r", "reboot", "hygiene"];
+const PACKAGES_ONLY: [&str; 5] = ["apt", "pip", "r", "reboot", HYGIENE];
 
 /// The text of [`SBOM`]. Without a lock there are no digests, and the time is that of the build.
 #[must_use]

@@ -6,10 +6,10 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use dsimg_manifest::Inventory;
 use dsimg_manifest::diff::{Difference, FileChange, Owner, PackageChangeKind};
 use dsimg_manifest::lock::{Lock, LockedStage};
-use dsimg_manifest::manifest::BASE;
+use dsimg_manifest::manifest::{BASE, StageFacts};
+use dsimg_manifest::{Inventory, Package};
 
 fn inventory(lock: &Lock) -> Inventory {
     Inventory::of_image(&sample::manifest(lock), lock)
@@ -131,6 +131,24 @@ fn nothing_differs_from_itself_and_what_is_not_known_is_said() {
     let difference = Difference::between(&alone, &Inventory::of_lock("kvm", &lock));
     assert!(difference.is_empty(), "{}", difference.to_text());
     assert_eq!(difference.not_compared.len(), 3, "{:?}", difference.not_compared);
+}
+
+/// `dsimg diff images/hub-1 hub.lock`
+#[test]
+fn an_image_beside_its_lock_shows_nothing_that_locks_never_hold() {
+    let lock = sample::lock();
+    let mut manifest = sample::manifest(&lock);
+    let last =
+        StageFacts { label: "hygiene".to_owned(), provisioner: "hygiene".to_owned(), ..manifest.stages[0].clone() };
+    manifest.stages.push(last);
+    let deb = Inventory::of_lock("kvm", &lock).entries.remove(0).package;
+    manifest.packages.push(Package { ecosystem: "cran".to_owned(), origin: "deb".to_owned(), ..deb });
+    let (image, locked) = (Inventory::of_manifest(&manifest), Inventory::of_lock("kvm", &lock));
+    for difference in [Difference::between(&image, &locked), Difference::between(&locked, &image)] {
+        assert!(difference.is_empty(), "{}", difference.to_text());
+    }
+    let other = Inventory::of_manifest(&sample::manifest(&lock));
+    assert_eq!(Difference::between(&other, &image).packages.len(), 1);
 }
 
 #[test]

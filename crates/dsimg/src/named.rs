@@ -80,7 +80,7 @@ enum Form {
 fn form_of(path: &Path) -> Result<Form, Failure> {
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head)).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Failure::new(Code::Wrong, format!("there is no `{}`", path.display())),
+        ErrorKind::NotFound => no_image(path),
         _ => Failure::new(Code::Wrong, format!("cannot read `{}`", path.display())).because(error),
     })?;
     Ok(match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -96,8 +96,11 @@ fn form_of(path: &Path) -> Result<Form, Failure> {
 /// # Errors
 /// It is no lock, or `run` does not choose one of its runs.
 pub(crate) fn read_lock(path: &Path, run: Option<&str>) -> Result<(String, Lock), Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Code::Wrong, format!("cannot read `{}`", path.display())).because(error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::new(Code::Wrong, format!("there is no lock `{}`", path.display()))
+            .with_hint("`dsimg lock TEMPLATE` makes it, beside the template"),
+        _ => Failure::new(Code::Wrong, format!("cannot read `{}`", path.display())).because(error),
+    })?;
     choose(Locks::of_text(path.to_owned(), &text)?.into_file(), path, run)
 }
 
@@ -140,9 +143,21 @@ fn unreadable(given: &Path, path: &Path, error: &std::io::Error) -> Failure {
                 [image, ..] => failure.with_hint(format!("did you mean `{}`?", image.display())),
             }
         }
-        ErrorKind::NotFound => Failure::new(Code::Wrong, format!("there is no `{}`", path.display())),
+        ErrorKind::NotFound => no_image(path),
         _ => Failure::new(Code::Wrong, format!("cannot read `{}`", path.display())).because(error),
     }
+}
+
+fn no_image(path: &Path) -> Failure {
+    let failure = Failure::new(Code::Wrong, format!("there is no `{}`", path.display()));
+    let here = images_in(Path::new("images"));
+    let names: Vec<_> = here.iter().map(|image| format!("`{}`", image.display())).collect();
+    failure.with_hint(match names.as_slice() {
+        [] => "give the folder of an image, such as `images/quickstart-1.0`".to_owned(),
+        [image] => format!("the image here is {image}"),
+        [first, .., last] if names.len() > 5 => format!("{} images are here, from {first} to {last}", names.len()),
+        images => format!("the images here are {}", images.join(", ")),
+    })
 }
 
 /// Folders of images below a folder.

@@ -21,6 +21,11 @@ use crate::{environment, reading};
 /// It is no bundle or damaged, or a value that it does not hold is not given.
 pub(crate) fn open(arguments: &Build) -> Result<(Unpacked, Build), Failure> {
     let cache = environment::cache_folder()?;
+    if !arguments.template.exists() {
+        let path = arguments.template.display();
+        return Err(Failure::new(Code::Wrong, format!("there is no bundle `{path}`"))
+            .with_hint(format!("`dsimg bundle TEMPLATE --output {path}` makes one, where there is a network")));
+    }
     if !arguments.json && arguments.progress != Progress::Quiet {
         say(&printable(&format!("unpacking {}\n", arguments.template.display())));
     }

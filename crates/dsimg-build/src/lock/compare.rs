@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dsimg_manifest::lock::Lock;
+use dsimg_manifest::lock::{Lock, is_locked_kind};
 use dsimg_manifest::{Frozen, Package};
 
 /// One package that is not as the lock says.
@@ -42,11 +42,6 @@ pub(crate) fn fill_origins(packages: &mut Frozen, lock: &Lock) {
             package.origin.clone_from(origin);
         }
     }
-}
-
-/// R packages that came as Debian packages are listed as these.
-pub(super) fn is_locked_kind(package: &Package) -> bool {
-    matches!(package.ecosystem.as_str(), "deb" | "pypi") || package.ecosystem == "cran" && package.origin != "deb"
 }
 
 fn name_of(package: &Package) -> String {

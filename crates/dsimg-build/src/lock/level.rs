@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dsimg_manifest::Frozen;
-use dsimg_manifest::lock::{Lock, is_exact};
+use dsimg_manifest::lock::{Lock, is_exact, is_locked_kind};
 use dsimg_manifest::manifest::{BASE, Level, Package, Reproducibility};
 
-use super::compare::{differing, is_locked_kind};
+use super::compare::differing;
 
+/// The first reason of an image that was built without a lock.
+pub const NO_LOCK: &str = "there is no lock: `dsimg lock` makes one";
 /// So many of a kind are named.
 const NAMED: usize = 3;
 
@@ -39,7 +41,7 @@ pub fn reproducibility(facts: &Facts<'_>, lock_sha256: Option<String>) -> Reprod
 
 fn level(facts: &Facts<'_>) -> (Level, Vec<String>) {
     let Some(lock) = facts.lock else {
-        let mut reasons = vec!["there is no lock: `dsimg lock` makes one".to_owned()];
+        let mut reasons = vec![NO_LOCK.to_owned()];
         reasons.extend(beyond_packages(facts, None));
         return (Level::R0, reasons);
     };

@@ -246,5 +246,6 @@ fn a_bundle_is_for_what_it_was_made_for() {
     let second = other.dsimg(&["build", "--offline", "b", "--only", "second"]);
     refused(&second, 2, &["the bundle has nothing for `second`", "it was made for `kvm`"]);
     refused(&place.dsimg(&["build", "--offline", "images/t.toml"]), 2, &["is no bundle of dsimg"]);
-    refused(&place.dsimg(&["build", "--offline", "none"]), 2, &["cannot read `none`"]);
+    let none = place.dsimg(&["build", "--offline", "none"]);
+    refused(&none, 2, &["error: there is no bundle `none`\nhint: `dsimg bundle TEMPLATE --output none` makes one"]);
 }

@@ -131,7 +131,7 @@ fn what_can_not_be_read_is_named() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
         ran.err
     };
-    assert!(wrong("none").contains("there is no `none`"));
+    assert!(wrong("none").contains("there is no `none`\nhint: the images here are `images/hub-1`, `images/hub-2`"));
     assert!(wrong("images").contains("did you mean `images/hub-1`?"));
     let disk = std::fs::read(place.path("images/hub-1/disk.raw")).unwrap();
     std::fs::write(place.path("cut.raw"), &disk[..disk.len() / 2]).unwrap();

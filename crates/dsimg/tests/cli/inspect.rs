@@ -44,7 +44,7 @@ fn what_is_no_image_is_told_in_words() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
         ran.err
     };
-    assert!(wrong("none").contains("there is no `none`"));
+    assert!(wrong("none").contains("there is no `none`\nhint: the image here is `images/ds-1`"));
     assert!(wrong("images").contains("did you mean `images/ds-1`?"));
     assert!(wrong("newer.json").contains("its format is 2, and this version of dsimg reads format 1"));
     assert!(wrong("text.json").contains("it is not JSON"));

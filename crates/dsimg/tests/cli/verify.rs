@@ -83,6 +83,18 @@ fn the_level_that_an_images_bytes_prove_is_told() {
 }
 
 #[test]
+fn an_image_that_was_built_before_its_lock_is_not_said_to_have_none() {
+    let place = Place::new();
+    let (mut manifest, _, _) = made(&place);
+    let claimed = manifest.build.reproducibility.as_mut().unwrap();
+    (claimed.level, claimed.reasons) = (Level::R0, vec![dsimg_build::lock::NO_LOCK.to_owned()]);
+    write_manifest(&place, &manifest);
+    let ran = verify(&place, &["--lock", "team.lock"]);
+    assert!(ran.out.contains("R1 (the same versions)") && ran.out.contains("it was built without a lock"), "{ran:?}");
+    assert!(!ran.out.contains("there is no lock"), "{ran:?}");
+}
+
+#[test]
 fn each_disagreement_is_named() {
     let wrong = |spoil: &dyn Fn(&Place, Manifest, Lock)| {
         let place = Place::new();
@@ -192,6 +204,15 @@ fn nothing_is_signed_that_is_not_as_it_was_written() {
         place.dsimg(&["build", "t.toml", "--json", TOKEN[0], TOKEN[1], "--sign", key("key.pem").to_str().unwrap()]);
     let last: serde_json::Value = serde_json::from_str(told.out.lines().last().unwrap()).unwrap();
     assert_eq!((&last["type"], &last["exit_code"]), (&"result".into(), &6.into()), "{told:?}");
+}
+
+#[test]
+fn a_lock_that_is_not_there_is_told_before_anything_is_read() {
+    let place = Place::new();
+    made(&place);
+    let ran = verify(&place, &["--lock", "none.lock"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(ran.err.contains("there is no lock `none.lock`\nhint: `dsimg lock TEMPLATE`"), "{ran:?}");
 }
 
 #[test]

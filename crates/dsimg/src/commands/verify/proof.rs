@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dsimg_build::lock::differing;
+use dsimg_build::lock::{NO_LOCK, differing};
 use dsimg_manifest::lock::LockedImage;
 use dsimg_manifest::manifest::Level;
 use dsimg_manifest::{Lock, Manifest};
@@ -88,7 +88,11 @@ fn level(manifest: &Manifest, lock: &Lock, tree: Option<&Trees>) -> (Level, Vec<
         }
         Some(claimed) => {
             let own = if claimed.level >= Level::R2 { &[][..] } else { &claimed.reasons };
-            reasons.extend(own.iter().cloned());
+            reasons.extend(own.iter().map(|reason| match reason.as_str() {
+                // There is one now.
+                NO_LOCK => "it was built without a lock".to_owned(),
+                other => other.to_owned(),
+            }));
             let unfrozen = lock.unfrozen.iter().filter(|_| own.is_empty());
             reasons.extend(unfrozen.map(|stage| format!("stage `{}` used the network by itself", stage.stage)));
             (Level::R1, reasons)

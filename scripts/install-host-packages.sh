@@ -7,7 +7,7 @@ main() {
   local wanted missing
   wanted=(gcc libc6-dev make qemu-system-x86 qemu-utils ovmf mmdebstrap e2fsprogs debian-archive-keyring
     ca-certificates uidmap)
-  if [[ ${1:-build} == test ]]; then wanted+=(openssh-server openssh-client iproute2 shellcheck dpkg-dev python3 python3-venv gnupg genisoimage fdisk sudo); fi
+  if [[ ${1:-build} == test ]]; then wanted+=(openssh-server openssh-client iproute2 shellcheck dpkg-dev python3 python3-venv gnupg genisoimage fdisk sudo openssl minisign); fi
   if ! command -v apt-get >/dev/null; then
     echo 'This is no Debian or Ubuntu: run `dsimg doctor`, which says what is missing and how this system installs it.'
     echo "Needed, by Debian's names: ${wanted[*]}"

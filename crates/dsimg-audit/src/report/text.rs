@@ -14,10 +14,11 @@ pub(super) fn write(report: &Report) -> String {
     let mut text = format!("{title}: {checked} packages checked, {unchecked} not\n");
     let rows = databases.iter().map(|database| {
         let age = match (&database.newest, database.age_days) {
-            (Some(newest), Some(age)) => format!("newest of {}, {age} days ago", newest.get(..10).unwrap_or(newest)),
+            (Some(newest), Some(age)) => format!("newest of {}, {}", newest.get(..10).unwrap_or(newest), ago(age)),
             _ => "of unknown age".to_owned(),
         };
-        vec![database.ecosystem.clone(), format!("{} advisories", database.records), age]
+        let advisories = if database.records == 1 { "advisory" } else { "advisories" };
+        vec![database.ecosystem.clone(), format!("{} {advisories}", database.records), age]
     });
     section(&mut text, "advisories", rows.collect());
     let malicious: Vec<_> = findings.iter().filter(|finding| finding.is_malicious).map(row).collect();
@@ -40,6 +41,14 @@ pub(super) fn write(report: &Report) -> String {
     };
     let _ = write!(text, "\n{verdict}\n");
     text.chars().map(printable).collect()
+}
+
+fn ago(days: i64) -> String {
+    match days {
+        0 => "less than a day ago".to_owned(),
+        1 => "1 day ago".to_owned(),
+        days => format!("{days} days ago"),
+    }
 }
 
 fn row(finding: &Finding) -> Vec<String> {

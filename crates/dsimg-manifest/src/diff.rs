@@ -105,8 +105,8 @@ impl Difference {
     #[must_use]
     pub fn between(before: &Inventory, after: &Inventory) -> Self {
         let (before, after) = match (before.is_lock_alone(), after.is_lock_alone()) {
-            (false, true) => (&before.clone().as_locks_tell(), after),
-            (true, false) => (before, &after.clone().as_locks_tell()),
+            (false, true) => (&before.clone().told_by_locks(), after),
+            (true, false) => (before, &after.clone().told_by_locks()),
             _ => (before, after),
         };
         Self {

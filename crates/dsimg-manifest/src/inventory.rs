@@ -139,7 +139,7 @@ impl Inventory {
     }
 
     /// Without what no lock holds.
-    pub(crate) fn as_locks_tell(mut self) -> Self {
+    pub(crate) fn told_by_locks(mut self) -> Self {
         self.stages.retain(|stage| stage.provisioner != HYGIENE);
         self.entries.retain(|entry| is_locked_kind(&entry.package));
         self

@@ -17,6 +17,7 @@ main() {
   set_up_uv
   make_environment
   install_packages
+  compile_modules
   check_environment
   let_group_write
   report
@@ -40,9 +41,7 @@ set_up_uv() {
   mkdir -p "$cache/uv"
   trap 'rm -rf "$cache/uv"' EXIT
   export UV_CACHE_DIR=$cache/uv UV_LINK_MODE=hardlink UV_NO_PROGRESS=1 NO_COLOR=1 UV_HTTP_TIMEOUT=120
-  # An emulated machine may take long for a large module.
-  export UV_COMPILE_BYTECODE_TIMEOUT=600
-  export UV_PYTHON_DOWNLOADS=never UV_NO_MANAGED_PYTHON=1 UV_VENV_SEED=1 UV_COMPILE_BYTECODE=$compile
+  export UV_PYTHON_DOWNLOADS=never UV_NO_MANAGED_PYTHON=1 UV_VENV_SEED=1
   # Two file systems can't share files by links.
   [[ $(file_system "$venv") == $(file_system "$cache") ]] || export UV_LINK_MODE=copy
   # Without certificates from the template, those that the machine trusts, if it has any.
@@ -173,6 +172,17 @@ explain_failure() {
     hint "the image's disk is full: raise \`disk\` of the \`[[builder]]\`"
   fi
   exit 1
+}
+
+# uv's own workers would give other bytes with each run.
+compile_modules() {
+  [[ $compile == true ]] || return 0
+  local folder count
+  for folder in "$venv"/lib/python*/site-packages; do
+    count=$("$venv/bin/python" -S ./bytecode.py "$folder") || fail "modules in \`$folder\` were not compiled" \
+      'if the disk is full, raise `disk` of the `[[builder]]`'
+    say "compiled $count modules"
+  done
 }
 
 check_environment() {

@@ -27,6 +27,42 @@ print("\n".join(sorted(re.sub(r"[-_.]+", "-", d.name).lower() + "=" + d.version 
   in_guest /opt/venv/bin/pip install --quiet six
 }
 
+# The sets of two functions become one object or two, by what the process that compiles them has seen before.
+test_pip_compiles_a_package_to_the_same_bytes_whatever_is_beside_it() {
+  expect_done pip 'packages=(click)'
+  expect_said 'compiled '
+  local packages compiled
+  packages=$(echo "$GUEST"/opt/venv/lib/python3*/site-packages)
+  mkdir "$packages"/{aaa,zzz}
+  printf 'def f(x): return x in {"one", "of_zzz"}\ndef g(x): return x in {"one", "of_zzz"} or 7\n' >"$packages/zzz/sets.py"
+  echo 'print "Python 2"' >"$packages/zzz/template.py"
+  expect_done pip 'packages=(click)'
+  compiled=$(sha256sum "$packages"/zzz/__pycache__/*)
+  rm -r "$packages/zzz/__pycache__"
+  echo 'import of_zzz' >"$packages/aaa/names.py"
+  expect_done pip 'packages=(click)'
+  expect_same "$(sha256sum "$packages"/zzz/__pycache__/*)" "$compiled" 'the bytecode'
+  # What one process gives after the other package: otherwise this test shows nothing.
+  rm -r "$packages/zzz/__pycache__"
+  in_guest /opt/venv/bin/python -S -c '
+import py_compile, sys
+for path in sys.argv[1:]: py_compile.compile(path, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)' \
+    "${packages#"$GUEST"}"/{aaa/names,zzz/sets}.py
+  [[ $(sha256sum "$packages"/zzz/__pycache__/*) != "$compiled" ]] || unmet 'bytecode that depends on what is beside it'
+}
+
+test_pip_compiles_once() {
+  expect_done pip 'packages=(click)'
+  local packages
+  packages=$(echo "$GUEST"/opt/venv/lib/python3*/site-packages)
+  find "$packages" -name '*.pyc' -exec touch -d 2001-01-01 {} +
+  echo 'x = 2' >>"$packages/click/types.py"
+  expect_done pip 'packages=(idna)'
+  [[ -n $(find "$packages/idna" -name '*.pyc' -newermt 2002-01-01) ]] || unmet 'new bytecode'
+  [[ -n $(find "$packages/click" -name 'types.*.pyc' -newermt 2002-01-01) ]] || unmet 'bytecode of a changed module'
+  [[ -z $(find "$packages/pip" -name '*.pyc' -newermt 2002-01-01) ]] || unmet 'bytecode that was left alone'
+}
+
 test_pip_tells_what_was_asked_for() {
   expect_done pip 'packages=(requests)'
   expect_frozen "$(freeze pip)" $'pypi\trequests\t*\t1'

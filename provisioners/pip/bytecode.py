@@ -14,6 +14,8 @@ from py_compile import PycInvalidationMode, PyCompileError, compile
 
 # Of one package, in one process: starting one takes as long as compiling two or three, in an emulated machine.
 PART = 64
+# Half of a small environment's modules, and no program imports them.
+INSTALLER = "pip"
 # Flags of a `.pyc` that is valid by its source's hash, which is looked at: PEP 552.
 CHECKED_HASH = (3).to_bytes(4, "little")
 
@@ -28,6 +30,8 @@ def main():
 def packages(folder):
     """The modules of each entry of the folder."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name == INSTALLER:
+            continue
         if entry.is_dir(follow_symlinks=False):
             yield list(modules(entry.path))
         elif entry.name.endswith(".py"):

@@ -10,10 +10,10 @@ usage: bytecode.py FOLDER      prints how many modules there are
 import gc
 import importlib.util
 import os
+import py_compile
 import sys
-from py_compile import PycInvalidationMode, PyCompileError, compile
 
-# Of one package, in one process: starting one takes as long as compiling two or three, in an emulated machine.
+# Of one package, in one process: starting one takes as long as compiling a module, in an emulated machine.
 PART = 32
 # Half of a small environment's modules, and no program imports them.
 INSTALLER = "pip"
@@ -83,11 +83,11 @@ def run(parts):
 def compile_part(part):
     for path in part:
         try:
-            compile(path, doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+            py_compile.compile(path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
         except OSError as error:
             print(f"error: cannot compile {path}: {error.strerror}", file=sys.stderr, flush=True)
             return 1
-        except (PyCompileError, ValueError, RecursionError):
+        except (py_compile.PyCompileError, ValueError, RecursionError):
             # Templates, and tests of what must not compile.
             pass
     return 0

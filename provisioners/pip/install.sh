@@ -174,7 +174,7 @@ explain_failure() {
   exit 1
 }
 
-# uv's own workers would give other bytes with each run.
+# uv's own workers share modules by chance, and some come out otherwise then.
 compile_modules() {
   [[ $compile == true ]] || return 0
   local folder count

@@ -1,7 +1,8 @@
 //! Which stages come from a checkpoint, and why the others do not.
 
 use dsimg_checkpoint::{Listing, differences};
-use dsimg_plan::{Digest, Plan, Stage, Step};
+use dsimg_plan::make::fetches;
+use dsimg_plan::{Digest, Plan, Stage};
 use jiff::Timestamp;
 
 use crate::start::{Policy, deepest};
@@ -49,8 +50,8 @@ pub fn reason(plan: &Plan, stage: &Stage, listing: &Listing, base: Option<&Diges
         return format!("`--from {}`", stage.label);
     }
     if !stage.cache {
-        let fetches = stage.steps.iter().any(|step| matches!(step, Step::Fetch { .. }));
-        return if fetches { "it brings a file out of the machine" } else { "`cache = false`" }.to_owned();
+        let why = if fetches(&stage.steps) { "it brings a file out of the machine" } else { "`cache = false`" };
+        return why.to_owned();
     }
     if let Some(limit) = stage.refresh.filter(|_| base.is_some_and(|base| listing.find(&stage.key, base).is_some())) {
         return format!("its checkpoint is older than {limit}");

@@ -168,7 +168,9 @@ fn plan_stage(
     })
 }
 
-fn fetches(steps: &[Step]) -> bool {
+/// Whether one of them brings a file out of the machine.
+#[must_use]
+pub fn fetches(steps: &[Step]) -> bool {
     steps.iter().any(|step| matches!(step, Step::Fetch { .. }))
 }
 

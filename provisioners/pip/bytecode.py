@@ -15,8 +15,9 @@ import sys
 
 # Of one package, in one process: starting one takes as long as compiling a module, in an emulated machine.
 PART = 32
-# Half of a small environment's modules, and no program imports them.
+# What no program imports stays as it is: half of a small environment's modules, and half of numpy, pandas or scipy.
 INSTALLER = "pip"
+TESTS = "tests"
 # Flags of a `.pyc` that is valid by its source's hash, which is looked at: PEP 552.
 CHECKED_HASH = (3).to_bytes(4, "little")
 
@@ -33,7 +34,7 @@ def main():
 def packages(folder):
     """The modules of each entry of the folder."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name == INSTALLER:
+        if entry.name in (INSTALLER, TESTS):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield list(modules(entry.path))
@@ -43,7 +44,7 @@ def packages(folder):
 
 def modules(folder):
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        folders[:] = sorted(name for name in folders if name not in ("__pycache__", TESTS))
         yield from (os.path.join(parent, name) for name in sorted(files) if name.endswith(".py"))
 
 

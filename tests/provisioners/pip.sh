@@ -57,10 +57,13 @@ test_pip_compiles_once() {
   packages=$(echo "$GUEST"/opt/venv/lib/python3*/site-packages)
   find "$packages" -name '*.pyc' -exec touch -d 2001-01-01 {} +
   echo 'x = 2' >>"$packages/click/types.py"
+  mkdir "$packages/click/tests"
+  echo 'x = 3' >"$packages/click/tests/of_click.py"
   expect_done pip 'packages=(idna)'
   [[ -n $(find "$packages/idna" -name '*.pyc' -newermt 2002-01-01) ]] || unmet 'new bytecode'
   [[ -n $(find "$packages/click" -name 'types.*.pyc' -newermt 2002-01-01) ]] || unmet 'bytecode of a changed module'
   [[ -z $(find "$packages/__pycache__" -name 'six.*.pyc' -newermt 2002-01-01) ]] || unmet 'bytecode that was left alone'
+  expect_no_file "${packages#"$GUEST"}/click/tests/__pycache__" "${packages#"$GUEST"}/pip/__pycache__"
 }
 
 test_pip_tells_what_was_asked_for() {

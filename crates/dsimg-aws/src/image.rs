@@ -81,7 +81,7 @@ pub(crate) async fn make(
         }
     };
     run.info(format!("{id} ({name}) is there"));
-    ami::distribute(job, &id, run).await.map_err(|error| with_what_is_there(error, &id, account))
+    ami::distribute(job, &id, run).await.map_err(|error| with_what_is_there(error, &id, account, run))
 }
 
 async fn make_whole(
@@ -201,11 +201,15 @@ async fn clean_up(account: &Account, name: &str, run: &RunContext) {
     }
 }
 
-fn with_what_is_there(error: MachineError, id: &str, account: &Account) -> MachineError {
+fn with_what_is_there(error: MachineError, id: &str, account: &Account, run: &RunContext) -> MachineError {
     let there = format!("the AMI {id} is in {} and stays", account.region);
     match error {
         MachineError::Refused { what, hint } => MachineError::Refused { what: format!("{what}; {there}"), hint },
         MachineError::TryAgain { what, hint } => MachineError::TryAgain { what: format!("{what}; {there}"), hint },
-        error => error,
+        // A cancel says nothing by itself, and whoever gave it has an AMI now.
+        error => {
+            run.warn(there);
+            error
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
@@ -52,6 +53,11 @@ impl Account {
         Self::with_config(&AwsAccount { region: region.to_owned(), profile: self.profile.clone() }, config)
     }
 
+    /// With connections of its own.
+    pub(crate) fn another_ebs(&self) -> aws_sdk_ebs::Client {
+        aws_sdk_ebs::Client::from_conf(block_config(&self.config))
+    }
+
     fn with_config(account: &AwsAccount, config: SdkConfig) -> Self {
         Self {
             region: account.region.clone(),
@@ -92,5 +98,7 @@ fn block_config(config: &SdkConfig) -> aws_sdk_ebs::Config {
                 .operation_attempt_timeout(Duration::from_secs(60))
                 .build(),
         )
+        // The limits above do, and of many puts on a slow line some have to wait.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .build()
 }

@@ -5,10 +5,12 @@ mod buffers;
 mod disk;
 mod journal;
 mod pace;
+mod put;
 mod releases;
 mod send;
 pub(crate) mod snapshot;
 mod sums;
+mod work;
 
 use aws_sdk_ec2::types::SnapshotState;
 
@@ -18,8 +20,9 @@ use self::blocks::{Blocks, volume_gib};
 use self::disk::Disk;
 use self::journal::Journal;
 use self::releases::{Parent, Releases};
-use self::send::{Sender, Totals};
+use self::send::{Sending, send};
 use self::sums::{BLOCK, Sums};
+use self::work::Totals;
 use crate::account::Account;
 use crate::custody::resource;
 use crate::encryption::Encryption;
@@ -61,7 +64,7 @@ impl Upload<'_> {
             Some(Begun::Pending(record, parent)) => (record, parent),
             None => self.begin(&disk).await?,
         };
-        let (put, parent) = self.send(&disk, &record, parent).await?;
+        let (put, parent) = self.send(disk, &record, parent).await?;
         // Before the snapshot is completed: then whoever finds it complete finds its sums too.
         self.releases().keep(&record.snapshot, record.volume_gib, &record.encryption, &parent.under(&put))?;
         snapshot::complete(&record.snapshot, &put, self.account, self.run).await?;
@@ -141,21 +144,12 @@ impl Upload<'_> {
     }
 
     /// What was put, and what the parent has.
-    async fn send(&self, disk: &Disk, record: &UploadRecord, parent: Sums) -> Result<(Sums, Sums), MachineError> {
-        let mut journal = Journal::open(&self.kept.file(JOURNAL))?;
-        let before = journal.acknowledged.clone();
-        let blocks = Blocks::new(disk.bytes, self.image.written.as_ref(), &parent);
-        let looked_at = blocks.to_look_at().len() as u64;
-        let sender = Sender {
-            account: self.account,
-            run: self.run,
-            snapshot: &record.snapshot,
-            disk,
-            blocks: &blocks,
-            before: &before,
-        };
-        let (put, totals) = sender.send(&mut journal).await?;
-        let never_written = disk.bytes.div_ceil(BLOCK).saturating_sub(looked_at);
+    async fn send(&self, disk: Disk, record: &UploadRecord, parent: Sums) -> Result<(Sums, Sums), MachineError> {
+        let journal = Journal::open(&self.kept.file(JOURNAL))?;
+        let indexes = Blocks::new(disk.bytes, self.image.written.as_ref(), &parent).to_look_at();
+        let never_written = disk.bytes.div_ceil(BLOCK).saturating_sub(indexes.len() as u64);
+        let sending = Sending { account: self.account, snapshot: &record.snapshot, indexes, parent: parent.clone() };
+        let (put, totals) = send(sending, disk, journal, self.run).await?;
         self.run.info(words(totals, never_written, record));
         Ok((put, parent))
     }

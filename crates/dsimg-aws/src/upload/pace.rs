@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// EBS takes about 0.1 s for a block, and at most 1,000 blocks a second: so many at a time use it well.
-pub(crate) const MOST: usize = 64;
+const MOST: usize = 64;
 /// A line of 10 Mbit/s brings these within a put's time limit.
 const FIRST: f64 = 16.0;
 /// Many are refused at the same moment: that is one request to slow down.

@@ -1,183 +1,85 @@
-//! The blocks on their way: read, hashed, compared, put, many at a time.
+//! The blocks on their way: workers put them, and here is watched how far they are.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use aws_sdk_ebs::types::ChecksumAlgorithm;
-use aws_smithy_types::byte_stream::ByteStream;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use dsimg_machine::{Event, MachineError, RunContext};
 
-use super::blocks::Blocks;
-use super::disk::{Block, Disk};
+use super::disk::Disk;
 use super::journal::Journal;
-use super::pace::{MOST, Pace};
-use super::sums::{BLOCK, Sum, Sums};
+use super::put::Line;
+use super::sums::{BLOCK, Sums};
+use super::work::{Totals, Work};
 use crate::account::Account;
-use crate::failure::explain;
-use crate::pace::until_cancelled;
-use crate::patience::{NOT_SEEN_YET, Verdict, back_off, verdict};
 
-/// A line that is down comes back, or somebody has to look at it.
-const NOTHING_GETS_THROUGH: Duration = Duration::from_secs(300);
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// In blocks.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) sent: u64,
-    /// By an earlier try.
-    pub(crate) sent_before: u64,
-    /// The parent has the same.
-    pub(crate) unchanged: u64,
-}
-
+/// What is to be sent, and to where.
 #[derive(Debug)]
-pub(crate) struct Sender<'a> {
+pub(crate) struct Sending<'a> {
     pub(crate) account: &'a Account,
-    pub(crate) run: &'a RunContext,
     pub(crate) snapshot: &'a str,
-    pub(crate) disk: &'a Disk,
-    pub(crate) blocks: &'a Blocks<'a>,
-    /// Acknowledged by an earlier try.
-    pub(crate) before: &'a Sums,
+    /// Of the blocks to look at.
+    pub(crate) indexes: Vec<u32>,
+    /// What the snapshot has without a put.
+    pub(crate) parent: Sums,
 }
 
-enum Fate {
-    Sent,
-    SentBefore,
-    Unchanged,
+/// All that the snapshot now has of its own, with the totals.
+///
+/// # Errors
+/// A block can't be read or put, or the build is cancelled: what was acknowledged is in the journal.
+pub(crate) async fn send(
+    sending: Sending<'_>,
+    disk: Disk,
+    journal: Journal,
+    run: &RunContext,
+) -> Result<(Sums, Totals), MachineError> {
+    let Sending { account, snapshot, indexes, parent } = sending;
+    let stop = CancellationToken::new();
+    // However this ends.
+    let _stop = stop.clone().drop_guard();
+    let line = Line::new(account.clone(), snapshot.to_owned());
+    let work = Arc::new(Work::new(disk, indexes, parent, journal, line, stop.clone()));
+    let progress = Progress::new(run, format!("upload to {}", account.region), work.blocks());
+    let mut workers = JoinSet::new();
+    // More would only wait for each other: hashing is most of it.
+    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        let (work, account) = (Arc::clone(&work), account.clone());
+        workers.spawn_blocking(move || work.run(&account));
+    }
+    let ended = watch(&mut workers, &work, &progress, run).await;
+    stop.cancel();
+    // So that no block is put any more when this returns.
+    while workers.join_next().await.is_some() {}
+    ended?;
+    progress.tell(work.totals());
+    Ok((work.put(), work.totals()))
 }
 
-struct Done {
-    index: u32,
-    sum: Sum,
-    fate: Fate,
-}
-
-impl Sender<'_> {
-    /// All that the snapshot now has of its own, with the totals.
-    ///
-    /// # Errors
-    /// A block can't be read or put, or the build is cancelled: what was acknowledged is in the journal.
-    pub(crate) async fn send(&self, journal: &mut Journal) -> Result<(Sums, Totals), MachineError> {
-        let indexes = self.blocks.to_look_at();
-        let progress = Progress::new(self.run, format!("upload to {}", self.account.region), indexes.len());
-        let sent = until_cancelled(&self.run.cancel, self.send_all(indexes, journal, progress)).await;
-        sent?
-    }
-
-    async fn send_all(
-        &self,
-        indexes: Vec<u32>,
-        journal: &mut Journal,
-        mut progress: Progress<'_>,
-    ) -> Result<(Sums, Totals), MachineError> {
-        let line = Line { pace: Pace::new(), last_through: Mutex::new(Instant::now()), began: Instant::now() };
-        let mut put = Sums::default();
-        let mut totals = Totals::default();
-        let mut blocks = self.disk.blocks(indexes);
-        let mut all_read = false;
-        let mut under_way = FuturesUnordered::new();
-        loop {
-            let done = tokio::select! {
-                block = blocks.next(), if !all_read && under_way.len() < MOST => {
-                    match block? {
-                        Some(block) => under_way.push(self.one_block(block, &line)),
-                        None => all_read = true,
-                    }
-                    continue;
-                }
-                Some(done) = under_way.next() => done,
-                else => break,
-            };
-            let Done { index, sum, fate } = done?;
-            match fate {
-                Fate::Sent => {
-                    journal.acknowledge(index, sum)?;
-                    totals.sent += 1;
-                }
-                Fate::SentBefore => totals.sent_before += 1,
-                Fate::Unchanged => totals.unchanged += 1,
-            }
-            if !matches!(fate, Fate::Unchanged) {
-                put.set(index, sum);
-            }
-            progress.show(totals);
-        }
-        Ok((put, totals))
-    }
-
-    async fn one_block(&self, block: Block, line: &Line) -> Result<Done, MachineError> {
-        let Block { index, bytes, sum } = block;
-        let fate = if !self.blocks.differs_from_parent(index, &sum) {
-            Fate::Unchanged
-        } else if self.before.get(index) == Some(&sum) {
-            Fate::SentBefore
-        } else {
-            self.put(index, bytes, &sum, line).await?;
-            Fate::Sent
-        };
-        Ok(Done { index, sum, fate })
-    }
-
-    async fn put(&self, index: u32, bytes: Bytes, sum: &Sum, line: &Line) -> Result<(), MachineError> {
-        let checksum = STANDARD.encode(sum);
-        for tries in 0.. {
-            let turn = line.pace.turn().await;
-            let call = self
-                .account
-                .ebs
-                .put_snapshot_block()
-                .snapshot_id(self.snapshot)
-                .block_index(i32::try_from(index).unwrap_or(i32::MAX))
-                .block_data(ByteStream::from(bytes.clone()))
-                .data_length(i32::try_from(BLOCK).expect("half a mebibyte"))
-                .checksum(&checksum)
-                .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256);
-            let Err(error) = call.send().await else {
-                line.went_through();
-                return Ok(());
-            };
-            drop(turn);
-            let verdict = verdict(&error);
-            if verdict == Verdict::AgainSlower {
-                line.pace.slow_down();
-            }
-            if line.is_hopeless(verdict) {
-                return Err(explain(&format!("put block {index} into {}", self.snapshot), self.account, error));
-            }
-            tokio::time::sleep(back_off(tries)).await;
-        }
-        unreachable!("the loop ends by itself only")
-    }
-}
-
-/// What all puts have in common.
-struct Line {
-    pace: Pace,
-    last_through: Mutex<Instant>,
-    began: Instant,
-}
-
-impl Line {
-    fn went_through(&self) {
-        self.pace.went_well();
-        *self.last_through.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// A single block is tried as long as others get through: throttling hits them by chance.
-    fn is_hopeless(&self, verdict: Verdict) -> bool {
-        let silent = self.last_through.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        match verdict {
-            Verdict::Stop => true,
-            Verdict::NotFound => self.began.elapsed() > NOT_SEEN_YET,
-            Verdict::Again | Verdict::AgainSlower => silent > NOTHING_GETS_THROUGH,
+/// Until all workers have ended, one has failed, or the build is cancelled.
+async fn watch(
+    workers: &mut JoinSet<Result<(), MachineError>>,
+    work: &Work,
+    progress: &Progress<'_>,
+    run: &RunContext,
+) -> Result<(), MachineError> {
+    let mut ticks = interval(PROGRESS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            () = run.cancel.cancelled() => return Err(MachineError::Cancelled),
+            ended = workers.join_next() => match ended {
+                Some(Ok(ended)) => ended?,
+                Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                None => return Ok(()),
+            },
+            _ = ticks.tick() => progress.tell(work.totals()),
         }
     }
 }
@@ -187,22 +89,12 @@ struct Progress<'a> {
     what: String,
     skipped: String,
     total: u64,
-    shown: Instant,
 }
 
 impl<'a> Progress<'a> {
-    fn new(run: &'a RunContext, what: String, blocks: usize) -> Self {
+    fn new(run: &'a RunContext, what: String, total: u64) -> Self {
         let skipped = format!("{what}: skipped");
-        let progress = Self { run, what, skipped, total: blocks as u64, shown: Instant::now() };
-        progress.tell(Totals::default());
-        progress
-    }
-
-    fn show(&mut self, totals: Totals) {
-        if self.shown.elapsed() >= PROGRESS_EVERY || totals.done() == self.total {
-            self.shown = Instant::now();
-            self.tell(totals);
-        }
+        Self { run, what, skipped, total }
     }
 
     fn tell(&self, totals: Totals) {
@@ -221,11 +113,5 @@ impl Drop for Progress<'_> {
         for what in [&self.what, &self.skipped] {
             self.run.report(&Event::ProgressEnded { what: what.clone() });
         }
-    }
-}
-
-impl Totals {
-    fn done(self) -> u64 {
-        self.sent + self.sent_before + self.unchanged
     }
 }

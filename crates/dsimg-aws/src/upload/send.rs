@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use dsimg_machine::{Event, MachineError, RunContext};
 
@@ -40,11 +39,10 @@ pub(crate) async fn send(
     run: &RunContext,
 ) -> Result<(Sums, Totals), MachineError> {
     let Sending { account, snapshot, indexes, parent } = sending;
-    let stop = CancellationToken::new();
-    // However this ends.
-    let _stop = stop.clone().drop_guard();
     let line = Line::new(account.clone(), snapshot.to_owned());
-    let work = Arc::new(Work::new(disk, indexes, parent, journal, line, stop.clone()));
+    let work = Arc::new(Work::new(disk, indexes, parent, journal, line));
+    // However this ends.
+    let _stop = work.stop.clone().drop_guard();
     let progress = Progress::new(run, format!("upload to {}", account.region), work.blocks());
     let mut workers = JoinSet::new();
     // More would only wait for each other: hashing is most of it.
@@ -53,7 +51,7 @@ pub(crate) async fn send(
         workers.spawn_blocking(move || work.run(&account));
     }
     let ended = watch(&mut workers, &work, &progress, run).await;
-    stop.cancel();
+    work.stop.cancel();
     // So that no block is put any more when this returns.
     while workers.join_next().await.is_some() {}
     ended?;

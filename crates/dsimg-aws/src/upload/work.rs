@@ -3,10 +3,8 @@
 //! A worker is a thread with connections of its own: hashing and TLS use all processors, and a block is written to its
 //! connection by the processor that hashed it and has it at hand.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -20,6 +18,7 @@ use dsimg_machine::MachineError;
 
 use super::disk::{Block, Disk};
 use super::journal::Journal;
+use super::pace::Turn;
 use super::put::Line;
 use super::sums::{Sum, Sums};
 use crate::account::Account;
@@ -38,11 +37,10 @@ pub(crate) struct Work {
     next: AtomicUsize,
     /// What the snapshot has without a put.
     parent: Sums,
-    /// Acknowledged by an earlier try.
-    before: Sums,
     line: Line,
     book: Mutex<Book>,
-    stop: CancellationToken,
+    /// Ends the workers.
+    pub(crate) stop: CancellationToken,
 }
 
 /// What came of the blocks.
@@ -64,17 +62,9 @@ pub(crate) struct Totals {
 }
 
 impl Work {
-    pub(crate) fn new(
-        disk: Disk,
-        indexes: Vec<u32>,
-        parent: Sums,
-        journal: Journal,
-        line: Line,
-        stop: CancellationToken,
-    ) -> Self {
-        let before = journal.acknowledged.clone();
+    pub(crate) fn new(disk: Disk, indexes: Vec<u32>, parent: Sums, journal: Journal, line: Line) -> Self {
         let book = Mutex::new(Book { journal, put: Sums::default(), totals: Totals::default() });
-        Self { disk, indexes, next: AtomicUsize::new(0), parent, before, line, book, stop }
+        Self { disk, indexes, next: AtomicUsize::new(0), parent, line, book, stop: CancellationToken::new() }
     }
 
     /// One worker, until there is nothing more to do or it is stopped; to be called on a thread of its own.
@@ -99,7 +89,7 @@ impl Work {
                     self.note(done?)?;
                     may_begin += 1;
                 }
-                turn = self.line.turn(), if may_begin > 0 && !all_taken => {
+                turn = self.turn(), if may_begin > 0 && !all_taken => {
                     let Some(block) = self.next_block()? else {
                         all_taken = true;
                         continue;
@@ -107,19 +97,18 @@ impl Work {
                     if !self.is_there(&block) {
                         may_begin -= 1;
                         under_way.push(self.line.put(ebs, block, turn));
-                        // To its connection before another one is read.
-                        if let Some(done) = poll_once(&mut under_way).await {
-                            self.note(done?)?;
-                            may_begin += 1;
-                        }
                     }
-                    // The connections write, and a cancel is heard.
-                    yield_now().await;
                 }
                 () = sleep(MOMENT), if may_begin == 0 && !all_taken => may_begin = 1,
                 else => return Ok(()),
             }
         }
+    }
+
+    /// After what was begun has been written, and a cancel has been heard.
+    async fn turn(&self) -> Turn<'_> {
+        yield_now().await;
+        self.line.turn().await
     }
 
     /// `None`: that was the last.
@@ -130,9 +119,9 @@ impl Work {
 
     /// Whether the block need not be put, and if so, notes it.
     fn is_there(&self, block: &Block) -> bool {
-        let fate = fate(block.index, &block.sum, &self.parent, &self.before);
         let mut book = self.book();
-        match fate {
+        // What this try has acknowledged are other blocks: each is taken once.
+        match fate(block.index, &block.sum, &self.parent, &book.journal.acknowledged) {
             Fate::Put => return false,
             Fate::Unchanged => book.totals.unchanged += 1,
             Fate::SentBefore => {
@@ -187,15 +176,6 @@ fn fate(index: u32, sum: &Sum, parent: &Sums, before: &Sums) -> Fate {
     } else {
         Fate::Put
     }
-}
-
-/// What is ready at once.
-async fn poll_once<F: Future>(under_way: &mut FuturesUnordered<F>) -> Option<F::Output> {
-    poll_fn(|context| match under_way.poll_next_unpin(context) {
-        Poll::Ready(done) => Poll::Ready(done),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 fn runtime() -> Result<Runtime, MachineError> {

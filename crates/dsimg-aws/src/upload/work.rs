@@ -3,6 +3,7 @@
 //! A worker is a thread with connections of its own: hashing and TLS use all processors, and a block is written to its
 //! connection by the processor that hashed it and has it at hand.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Work {
     }
 
     async fn work(&self, ebs: &aws_sdk_ebs::Client) -> Result<(), MachineError> {
+        let mut hashed = VecDeque::new();
         let mut under_way = FuturesUnordered::new();
         let mut may_begin = 1;
         let mut all_taken = false;
@@ -90,13 +92,13 @@ impl Work {
                     may_begin += 1;
                 }
                 turn = self.turn(), if may_begin > 0 && !all_taken => {
-                    let Some(block) = self.next_block()? else {
-                        all_taken = true;
-                        continue;
-                    };
-                    if !self.is_there(&block) {
+                    if let Some(block) = hashed.pop_front() {
                         may_begin -= 1;
                         under_way.push(self.line.put(ebs, block, turn));
+                    } else if let Some(indexes) = self.next_indexes() {
+                        hashed.extend(self.disk.blocks(indexes)?.filter(|block| !self.is_there(block)));
+                    } else {
+                        all_taken = true;
                     }
                 }
                 () = sleep(MOMENT), if may_begin == 0 && !all_taken => may_begin = 1,
@@ -111,10 +113,11 @@ impl Work {
         self.line.turn().await
     }
 
-    /// `None`: that was the last.
-    fn next_block(&self) -> Result<Option<Block>, MachineError> {
-        let index = self.indexes.get(self.next.fetch_add(1, Ordering::Relaxed));
-        index.map(|index| self.disk.block(*index)).transpose()
+    /// `None`: those were the last.
+    fn next_indexes(&self) -> Option<&[u32]> {
+        let lanes = Disk::lanes();
+        let left = self.indexes.get(self.next.fetch_add(lanes, Ordering::Relaxed)..)?;
+        left.chunks(lanes).next()
     }
 
     /// Whether the block need not be put, and if so, notes it.

@@ -18,10 +18,18 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// ``did you mean `packages`? ``, or the list of what there is.
 pub(crate) fn suggestion(word: &str, candidates: &[&str], what: &str) -> Option<String> {
-    if let Some(nearest) = nearest(word, candidates.iter().copied()) {
+    let near = nearest(word, candidates.iter().copied()).or_else(|| only_one_with(word, candidates));
+    if let Some(nearest) = near {
         return Some(format!("did you mean `{nearest}`?"));
     }
     (!candidates.is_empty()).then(|| format!("{what}: {}", listed(candidates)))
+}
+
+/// Of `share_with`, somebody remembers `share`.
+fn only_one_with<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let mut with = candidates.iter().filter(|candidate| candidate.split(['_', '-']).any(|part| part == word));
+    let first = with.next()?;
+    with.next().is_none().then_some(*first)
 }
 
 /// `` `a`, `b`, `c` ``
@@ -49,5 +57,14 @@ mod tests {
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest("x", ["y"]), None);
         assert_eq!(nearest("gpus", ["cpus", "gpu"]), Some("gpu"));
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_enough_if_only_one_has_it() {
+        let keys = ["share_with", "kms_key", "region_kms_keys", "tags", "ami_tags", "ami_name"];
+        let suggestion = |word| suggestion(word, &keys, "known keys").unwrap();
+        assert_eq!(suggestion("share"), "did you mean `share_with`?");
+        assert!(suggestion("ami").starts_with("known keys: "), "two have it");
+        assert!(suggestion("sha").starts_with("known keys: "));
     }
 }

@@ -27,7 +27,8 @@ pub(crate) fn suggestion(word: &str, candidates: &[&str], what: &str) -> Option<
 
 /// Of `share_with`, somebody remembers `share`.
 fn only_one_with<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let mut with = candidates.iter().filter(|candidate| candidate.split(['_', '-']).any(|part| part == word));
+    let typed = normal(word);
+    let mut with = candidates.iter().filter(|candidate| normal(candidate).split('-').any(|part| part == typed));
     let first = with.next()?;
     with.next().is_none().then_some(*first)
 }
@@ -64,6 +65,7 @@ mod tests {
         let keys = ["share_with", "kms_key", "region_kms_keys", "tags", "ami_tags", "ami_name"];
         let suggestion = |word| suggestion(word, &keys, "known keys").unwrap();
         assert_eq!(suggestion("share"), "did you mean `share_with`?");
+        assert_eq!(suggestion("Share"), "did you mean `share_with`?");
         assert!(suggestion("ami").starts_with("known keys: "), "two have it");
         assert!(suggestion("sha").starts_with("known keys: "));
     }

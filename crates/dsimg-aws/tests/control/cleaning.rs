@@ -66,11 +66,7 @@ async fn an_image_s_snapshot_goes_with_it_though_its_tags_vanish() {
     let run = TestRun::new("vanishing");
     let plan = plan(table());
     let build = build(&plan, &run);
-    let untagging = async {
-        while !rig::calls().iter().any(|call| call == "DeleteTags") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let untagging = until(|| rig::calls().iter().any(|call| call == "DeleteTags"));
     tokio::select! {
         built = build => panic!("{built:?}"),
         () = untagging => {}
@@ -119,6 +115,12 @@ async fn a_cancel_cleans_up_before_it_returns() {
     }
 }
 
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "run by in_the_rig"]
 async fn an_ami_that_was_finished_before_the_cancel_stays_and_is_told() {
@@ -128,9 +130,7 @@ async fn an_ami_that_was_finished_before_the_cancel_stays_and_is_told() {
     let run = TestRun::new("cancelled-late");
     let plan = plan(table());
     let cancelled_late = async {
-        while !run.messages().iter().any(|message| message.ends_with("is there")) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| run.messages().iter().any(|message| message.ends_with("is there"))).await;
         run.context.cancel.cancel();
     };
     let (built, ()) = tokio::join!(build(&plan, &run), cancelled_late);

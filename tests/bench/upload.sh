@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How fast a disk of random bytes is published, against a stand-in for AWS on this host that only checks sums, beside
-# what two threads hash of it with SHA-256, and what they hash and write to plain sockets: the stand-in and the loopback
-# share the processors. HTTP without TLS: a rate of the machine, not of a line to AWS.
+# what two threads hash of it with SHA-256. The stand-in and the loopback share the processors. HTTP without TLS: a rate of
+# the machine, not of a line to AWS.
 #
 #   tests/bench/upload.sh [GIB] [ROUNDS]
 set -euo pipefail
@@ -28,12 +28,11 @@ for bodies in "" bodies; do
     export AWS_ENDPOINT_URL
     for _ in $(seq "$rounds"); do
         "$program" hash "$work/disk"
-        "$program" ceiling "$work/disk"
         rm -rf "$work/state"
         "$program" publish "$work/disk" "$work/state" | grep -v '^snap-'
     done | tee "$work/lines"
     # What was sent, divided by what was hashed just before.
-    awk '/^hashed [0-9]+ MiB/ { hashed = $(NF - 1) } /^sent/ { print $(NF - 1) / hashed }' "$work/lines" | sort -n |
+    awk '/^hashed/ { hashed = $(NF - 1) } /^sent/ { print $(NF - 1) / hashed }' "$work/lines" | sort -n |
         awk '{ all[NR] = $1 } END { print "== sent to hashed: median " all[int((NR + 1) / 2)] ", " all[1] " to " all[NR] }'
     kill "$server"
     wait "$server" 2>/dev/null || true

@@ -2,8 +2,6 @@
 //! tests/bench/upload.sh, which runs the parts as processes of their own.
 //!
 //!     upload_speed hash DISK            what two threads hash of it with SHA-256, alone on the machine
-//!     upload_speed ceiling DISK         the same, and each block written to a plain socket at AWS_ENDPOINT_URL: what is
-//!                                       left where the stand-in and the loopback share the processors
 //!     upload_speed serve [bodies]       the stand-in; prints its port. With `bodies` it hashes what it gets, too
 //!     upload_speed publish DISK FOLDER [holes]
 //!                                       publishes it to AWS_ENDPOINT_URL and prints speed, the most memory taken, and
@@ -14,8 +12,6 @@ mod stub;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -36,57 +32,33 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["hash", disk] => hash(Path::new(disk)),
-        ["ceiling", disk] => ceiling(Path::new(disk)),
         ["serve"] => stub::serve(false),
         ["serve", "bodies"] => stub::serve(true),
         ["publish", disk, folder] => publish(Path::new(disk), Path::new(folder), false),
         ["publish", disk, folder, "holes"] => publish(Path::new(disk), Path::new(folder), true),
-        _ => eprintln!("usage: upload_speed hash DISK | ceiling DISK | serve [bodies] | publish DISK FOLDER [holes]"),
+        _ => eprintln!("usage: upload_speed hash DISK | serve [bodies] | publish DISK FOLDER [holes]"),
     }
 }
 
+/// Two threads read and hash, one block after another.
 fn hash(disk: &Path) {
-    on_all_blocks("hashed", disk, || |_, _: &[u8]| ());
-}
-
-fn ceiling(disk: &Path) {
-    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL");
-    let address = endpoint.trim_start_matches("http://");
-    let connect = || {
-        let mut connection = TcpStream::connect(address).expect("the stand-in");
-        connection.set_nodelay(true).expect("a socket");
-        let mut answer = [0; 512];
-        move |index, block: &[u8]| {
-            let head = format!("PUT /snapshots/snap-1/blocks/{index} HTTP/1.1\r\nContent-Length: {BLOCK}\r\n\r\n");
-            connection.write_all(head.as_bytes()).expect("the stand-in reads");
-            connection.write_all(block).expect("the stand-in reads");
-            assert!(connection.read(&mut answer).expect("the stand-in answers") > 0, "it hung up");
-        }
-    };
-    on_all_blocks("hashed and written to sockets", disk, connect);
-}
-
-/// Two threads read and hash; each does more with its blocks by what `begin` gives it.
-fn on_all_blocks<F: FnMut(u64, &[u8])>(what: &str, disk: &Path, begin: impl Fn() -> F + Sync) {
     let file = File::open(disk).expect("the disk");
     let bytes = file.metadata().expect("the disk").len();
     let blocks = bytes / BLOCK as u64;
     let began = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
-            let (file, begin) = (&file, &begin);
+            let file = &file;
             scope.spawn(move || {
-                let mut and_then = begin();
                 let mut block = vec![0; BLOCK];
                 for index in (thread..blocks).step_by(THREADS) {
                     file.read_exact_at(&mut block, index * BLOCK as u64).expect("a block");
                     std::hint::black_box(sha2::Sha256::digest(&block));
-                    and_then(index, &block);
                 }
             });
         }
     });
-    tell(what, bytes, began.elapsed());
+    tell("hashed", bytes, began.elapsed());
 }
 
 /// How long blocks were sent, without the control calls and the waits for AWS around that.
